@@ -1,0 +1,178 @@
+# pragma version ~=0.4.3
+"""
+@title The comptroller of an Enzyme-like fund: investors buy and redeem shares here
+"""
+from ethereum.ercs import IERC20
+from ethereum.ercs import IERC20Detailed
+from snekmate.utils import math
+
+
+interface EnzymeVault:
+    def getTrackedAssets() -> DynArray[address, 64]: view
+    def mintShares(target: address, amount: uint256): nonpayable
+    def burnShares(target: address, amount: uint256): nonpayable
+    def withdrawAssetTo(asset: address, target: address, amount: uint256): nonpayable
+
+
+interface ValueInterpreter:
+    def value_of(asset: address, amount: uint256, quote: address) -> uint256: view
+
+
+event SharesBought:
+    buyer: indexed(address)
+    investmentAmount: uint256
+    sharesIssued: uint256
+    sharesReceived: uint256
+
+
+event SharesRedeemed:
+    redeemer: indexed(address)
+    recipient: indexed(address)
+    sharesAmount: uint256
+    receivedAssets: DynArray[address, 128]
+    receivedAssetQuantities: DynArray[uint256, 128]
+
+
+SHARES_UNIT: constant(uint256) = 10**18
+
+getVaultProxy: public(immutable(address))
+getDenominationAsset: public(immutable(address))
+getFundDeployer: public(immutable(address))
+getValueInterpreter: public(immutable(address))
+_DENOMINATION_UNIT: immutable(uint256)
+
+
+@deploy
+def __init__(vault: address, denomination: address, value_interpreter: address, fund_deployer: address):
+    getVaultProxy = vault
+    getDenominationAsset = denomination
+    getValueInterpreter = value_interpreter
+    getFundDeployer = fund_deployer
+    _DENOMINATION_UNIT = 10 ** convert(staticcall IERC20Detailed(denomination).decimals(), uint256)
+
+
+@external
+@view
+def calcGav() -> uint256:
+    """
+    @return Gross asset value: what each tracked asset is worth, each floored, in base units of the denomination.
+    """
+    return self._gav()
+
+
+@external
+@view
+def calcGrossShareValue() -> uint256:
+    """
+    @return What one share is worth, floored, in base units of the denomination; with no shares, its one unit.
+    """
+    supply: uint256 = self._supply()
+    if supply == 0:
+        return _DENOMINATION_UNIT
+    return math._mul_div(self._gav(), SHARES_UNIT, supply, False)
+
+
+@external
+def buyShares(investment_amount: uint256, min_shares: uint256) -> uint256:
+    return self._buy(msg.sender, investment_amount, min_shares)
+
+
+@external
+def buySharesOnBehalf(buyer: address, investment_amount: uint256, min_shares: uint256) -> uint256:
+    return self._buy(buyer, investment_amount, min_shares)
+
+
+@external
+def redeemSharesInKind(
+    recipient: address,
+    shares_quantity: uint256,
+    additional_assets: DynArray[address, 64],
+    assets_to_skip: DynArray[address, 64],
+) -> (DynArray[address, 128], DynArray[uint256, 128]):
+    """
+    @dev Pays the redeemer's part of each tracked asset, in their order, then of those named besides.
+    """
+    assets: DynArray[address, 128] = []
+    for asset: address in staticcall EnzymeVault(getVaultProxy).getTrackedAssets():
+        if asset not in assets_to_skip:
+            assets.append(asset)
+    for asset: address in additional_assets:
+        if asset not in assets and asset not in assets_to_skip:
+            assets.append(asset)
+    return self._redeem(recipient, shares_quantity, assets)
+
+
+@external
+def redeemSharesForSpecificAssets(
+    recipient: address, shares_quantity: uint256, payout_assets: DynArray[address, 64]
+) -> (DynArray[address, 128], DynArray[uint256, 128]):
+    """
+    @dev Pays the redeemer's part of the named assets alone, in the order named; the rest stays in the vault.
+    """
+    assets: DynArray[address, 128] = []
+    for asset: address in payout_assets:
+        assert asset not in assets, "comptroller: asset is named twice"
+        assets.append(asset)
+    return self._redeem(recipient, shares_quantity, assets)
+
+
+@internal
+def _buy(buyer: address, investment_amount: uint256, min_shares: uint256) -> uint256:
+    # Shares are priced by what the vault held before the deposit.
+    supply: uint256 = self._supply()
+    shares: uint256 = 0
+    if supply == 0:
+        shares = math._mul_div(investment_amount, SHARES_UNIT, _DENOMINATION_UNIT, False)
+    else:
+        gav: uint256 = self._gav()
+        assert gav != 0, "comptroller: shares have no price, gross asset value is zero"
+        shares = math._mul_div(investment_amount, supply, gav, False)
+    assert shares >= min_shares, "comptroller: shares issued below minimum"
+    assert extcall IERC20(getDenominationAsset).transferFrom(
+        msg.sender, getVaultProxy, investment_amount, default_return_value=True
+    )
+    extcall EnzymeVault(getVaultProxy).mintShares(buyer, shares)
+    log SharesBought(buyer=buyer, investmentAmount=investment_amount, sharesIssued=shares, sharesReceived=shares)
+    return shares
+
+
+@internal
+def _redeem(
+    recipient: address, shares_quantity: uint256, assets: DynArray[address, 128]
+) -> (DynArray[address, 128], DynArray[uint256, 128]):
+    assert shares_quantity <= staticcall IERC20(getVaultProxy).balanceOf(msg.sender), "comptroller: insufficient shares"
+    assert shares_quantity != 0, "comptroller: no shares to redeem"
+    supply: uint256 = self._supply()
+    extcall EnzymeVault(getVaultProxy).burnShares(msg.sender, shares_quantity)
+    quantities: DynArray[uint256, 128] = []
+    for asset: address in assets:
+        held: uint256 = staticcall IERC20(asset).balanceOf(getVaultProxy)
+        quantity: uint256 = math._mul_div(held, shares_quantity, supply, False)
+        # A leg of nothing is reported, as Enzyme does, but not transferred.
+        if quantity != 0:
+            extcall EnzymeVault(getVaultProxy).withdrawAssetTo(asset, recipient, quantity)
+        quantities.append(quantity)
+    log SharesRedeemed(
+        redeemer=msg.sender,
+        recipient=recipient,
+        sharesAmount=shares_quantity,
+        receivedAssets=assets,
+        receivedAssetQuantities=quantities,
+    )
+    return assets, quantities
+
+
+@internal
+@view
+def _supply() -> uint256:
+    return staticcall IERC20(getVaultProxy).totalSupply()
+
+
+@internal
+@view
+def _gav() -> uint256:
+    gav: uint256 = 0
+    for asset: address in staticcall EnzymeVault(getVaultProxy).getTrackedAssets():
+        held: uint256 = staticcall IERC20(asset).balanceOf(getVaultProxy)
+        gav += staticcall ValueInterpreter(getValueInterpreter).value_of(asset, held, getDenominationAsset)
+    return gav
