@@ -75,6 +75,31 @@ def mul_div(a: int, b: int, c: int, rounding: Rounding) -> int:
     return half_away if product >= 0 else -half_away
 
 
+def ray_mul(a: int, b: int) -> int:
+    """Multiply by a ray (27 decimals), to nearest, halves up: a scaled balance x the index = the balance.
+
+    Source: Aave v3, WadRayMath.rayMul ("Multiplies two ray, rounding half up to the nearest ray").
+
+    >>> ray_mul(3, 10**27 + 10**27 // 2), ray_mul(1, 10**27 // 2 - 1)
+    (5, 0)
+    """
+    return mul_div(a, b, RAY, Rounding.NEAREST)
+
+
+def ray_div(a: int, b: int) -> int:
+    """Divide by a ray (27 decimals), to nearest, halves up: a balance / the index = the scaled balance.
+
+    Raises:
+        ZeroDivisionError: If b is 0.
+
+    Source: Aave v3, WadRayMath.rayDiv ("Divides two ray, rounding half up to the nearest ray").
+
+    >>> ray_div(5, 2 * 10**27), ray_div(1, 3 * 10**27)
+    (3, 0)
+    """
+    return mul_div(a, RAY, b, Rounding.NEAREST)
+
+
 def parse_decimal(text: str) -> Fraction:
     """Read a plain decimal number (``1_000.5``, ``-3``); no exponent, no float on the way.
 
