@@ -312,7 +312,11 @@ class Position:
     def quantity(self) -> Fraction:
         """Sum of trades that did not fail and of balance updates, in tokens, exact."""
         traded = sum(
-            (Fraction(trade.executed_quantity) for trade in self.trades if trade.executed_quantity and not trade.failed_at),
+            (
+                Fraction(trade.executed_quantity)
+                for trade in self.trades
+                if trade.executed_quantity and not trade.failed_at
+            ),
             Fraction(0),
         )
         return traded + sum((Fraction(update.quantity) for update in self.balance_updates.values()), Fraction(0))
@@ -327,7 +331,8 @@ class Position:
         scaled = self.quantity * 10**self.asset.decimals
         if scaled.denominator != 1:
             raise ValueError(f"position {self.position_id} has more decimals than {self.asset.token_symbol}")
-        return scaled.numerator
+        raw: int = scaled.numerator
+        return raw
 
 
 @dataclass(slots=True)
