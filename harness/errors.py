@@ -6,6 +6,7 @@ HarnessError
 ├── BooksError       a state file or what a syncer returned is no books           exit 2 for a file
 ├── SyncerNotFound   no syncer of that name                                       exit 2
 ├── OutputError      a report cannot be written where it was asked for            exit 2
+├── CallReverted     a read of the chain failed in the contract that was asked    whoever asked decides
 ├── SyncRefused      a syncer declines an operation; books stay as they were      a break, unless announced
 └── SyncerError      the syncer raised, hung, or returned something else          a break, exit 1
 
@@ -97,6 +98,15 @@ class SyncRefused(HarnessError):
 
 class SyncerError(HarnessError):
     """A syncer raised, ran out of time, or returned something else than books."""
+
+
+class CallReverted(HarnessError):
+    """A call that only reads failed in the contract; ``reason`` is the revert's text, ``data`` what it returned."""
+
+    def __init__(self, reason: str, data: bytes = b"") -> None:
+        self.reason = reason
+        self.data = data
+        super().__init__(reason)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

@@ -1,0 +1,24 @@
+"""eth-tester made deterministic and indexed, and what others may see of it."""
+
+from harness.chain.artifacts import Artifact, load_artifact
+from harness.chain.chain import Account, Call, Chain, Header, MinedBlock, Outcome, Pending, Snapshot
+from harness.chain.index import LogEntry, Receipt
+from harness.chain.node import Node
+from harness.chain.view import View
+
+__all__ = [
+    "Account",
+    "Artifact",
+    "Call",
+    "Chain",
+    "Header",
+    "LogEntry",
+    "MinedBlock",
+    "Node",
+    "Outcome",
+    "Pending",
+    "Receipt",
+    "Snapshot",
+    "View",
+    "load_artifact",
+]
