@@ -210,11 +210,14 @@ class ReferenceSyncer:
 
     # -- deployment
 
-    def _find_deployment(self, work: Work, kind: Kind) -> Log:
-        """The vault's deployment event: from the hint on, then, as the hint may be late, before it."""
-        end_block = work.view.end_block
+    def search_ranges(self, end_block: int) -> list[tuple[int, int]]:
+        """Where to look for the deployment: from the hint on, then, as the hint may be late, before it."""
         hint = min(max(self.target.start_block, 0), end_block + 1)
-        for start, end in ((hint, end_block), (0, hint - 1)):
+        return [(hint, end_block), (0, hint - 1)]
+
+    def _find_deployment(self, work: Work, kind: Kind) -> Log:
+        end_block = work.view.end_block
+        for start, end in self.search_ranges(end_block):
             for log in work.reader.logs([self.target.deployer], [kind.deployment_topic], start, end):
                 if kind.deployed_vault(log) == self.vault:
                     return log
