@@ -1,0 +1,1 @@
+"""The scenario language: YAML text to a `Scenario` and back, with no chain in sight."""
