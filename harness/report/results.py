@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import enum
+import json
+import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from harness.errors import Problem
+from harness.errors import Location, Problem
 from harness.reconcile.diff import Break, Statement
+
+SCHEMA = 1
+"""Version of the JSON's shape."""
+
+STATEMENT_LINES = (
+    "opening",
+    "deposits",
+    "redemptions",
+    "interest",
+    "trades",
+    "corrections",
+    "closing",
+    "on_chain",
+    "difference",
+)
+"""A statement's amounts, in the order in which they are read."""
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Verdict(enum.StrEnum):
@@ -110,3 +133,322 @@ def exit_code(results: Sequence[ScenarioResult]) -> int:
     if any(result.verdict is Verdict.differ for result in results):
         return 1
     return 0 if results else 4
+
+
+# -- what every report says in the same words
+
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_REPLACEMENT = "\ufffd"
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t":
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if character in _BIDI or 0x80 <= code < 0xA0 or character in "\u2028\u2029":
+        return f"<U+{code:04X}>"
+    # Lone surrogates cannot be encoded; XML 1.0 has no U+FFFE and U+FFFF.
+    return _REPLACEMENT if 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE else character
+
+
+def printable(text: str) -> str:
+    """Make every character visible and harmless: what a scenario or a syncer says may hold anything.
+
+    Control characters become their pictures (an escape sequence cannot reach a terminal), marks that
+    turn the direction of reading become ``<U+202E>``, what XML cannot say becomes U+FFFD. Line ends
+    become plain ones; line ends and tabs stay. JSON alone keeps the text as it was.
+
+    >>> printable("a\\x1b[31m\\r\\nb")
+    'a␛[31m\\nb'
+    """
+    text = text.replace("\r\n", "\n")
+    return text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
+
+
+def usd(worth: float, *, signed: bool = False) -> str:
+    """Print a worth in dollars: cents, or two significant digits where cents would show nothing.
+
+    >>> usd(-4298.875509), usd(0.0000012345, signed=True), usd(1e-30)
+    ('-$4,298.88', '+$0.0000012', '<$0.000000001')
+    """
+    sign = "-" if worth < 0 else "+" if signed and worth > 0 else ""
+    size = abs(worth)
+    if size == 0 or size >= 0.005:
+        return f"{sign}${size:,.2f}"
+    if size < 1e-9:
+        return "<$0.000000001"
+    return f"{sign}${size:.{1 - math.floor(math.log10(size))}f}"
+
+
+def gap_text(found: Break) -> str | None:
+    """Put a break's gap in one line: base units, tokens, money; None where it has no size."""
+    parts = []
+    if found.gap_raw is not None:
+        parts.append(f"{found.gap_raw:+d} raw")
+    if found.gap is not None:
+        parts.append(found.gap)
+    if (worth := gap_worth(found)) is not None:
+        parts.append(usd(worth, signed=True))
+    return printable(" · ".join(parts)) if parts else None
+
+
+def place_text(found: Break) -> str | None:
+    """Say where on chain a break comes from: block, transaction, log; None where it has no place."""
+    parts = []
+    if found.block is not None:
+        parts.append(f"block {found.block}")
+    if found.transaction is not None:
+        parts.append(f"transaction {found.transaction}")
+    if found.log_index is not None:
+        parts.append(f"log {found.log_index}")
+    return printable(", ".join(parts)) if parts else None
+
+
+def name_text(found: Break) -> str:
+    """Name a break: its kind, and what is known of cause, field, asset, position and sweep."""
+    parts = [found.kind.value.replace("_", " ")]
+    if found.cause is not None:
+        parts.append(f"cause: {found.cause}")
+    if found.field is not None:
+        parts.append(f"field {found.field}")
+    if found.asset is not None:
+        parts.append(found.asset)
+    if found.position_id is not None:
+        parts.append(f"position {found.position_id}")
+    if found.sweep is not None:
+        parts.append(f"found by the sweep: {found.sweep}")
+    return printable(" · ".join(parts))
+
+
+def gap_worth(found: Break) -> float | None:
+    """A break's gap in USD; None where it has none, or a syncer's NaN or infinity stands for it."""
+    return found.gap_usd if found.gap_usd is not None and math.isfinite(found.gap_usd) else None
+
+
+def worth_at_stake(found: Break) -> float:
+    """The size of a break's gap in USD, 0 where it has none; what breaks are ranked by."""
+    return abs(gap_worth(found) or 0.0)
+
+
+def worst(breaks: Sequence[Break]) -> Break | None:
+    """Find the break with most money at stake; the first among equals."""
+    return max(breaks, key=worth_at_stake, default=None)
+
+
+def error_text(result: ScenarioResult) -> str:
+    """Say why a scenario could not be judged, place by place where the file is at fault."""
+    lines = [str(problem) for problem in result.problems] or [result.error or "no reason given"]
+    return printable("\n".join(lines))
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def counts_text(run: RunResult) -> str:
+    """Count the verdicts, e.g. ``2 differ, 1 error, 115 reconciled; 4,902 checks``."""
+    checks = sum(result.checks for result in run.scenarios)
+    errors = run.count(Verdict.error)
+    return (
+        f"{run.count(Verdict.differ):,} differ, {_plural(errors, 'error')}, "
+        f"{run.count(Verdict.reconciled):,} reconciled; {_plural(checks, 'check')}"
+    )
+
+
+def headline(run: RunResult) -> str:
+    """Give the run's verdict as one sentence (two, where some scenarios could not be judged)."""
+    total, differ, errors = len(run.scenarios), run.count(Verdict.differ), run.count(Verdict.error)
+    if not total:
+        return "No scenario was run, so nothing is proved."
+    said = []
+    if differ:
+        said.append(f"Books and chain differ in {differ:,} of {_plural(total, 'scenario')}{_largest(run)}.")
+    if errors:
+        said.append(f"{errors:,} of {_plural(total, 'scenario')} could not be judged.")
+    if not said:
+        return f"Books equal the chain in {'the one scenario' if total == 1 else f'all {total:,} scenarios'}."
+    return " ".join(said)
+
+
+def _largest(run: RunResult) -> str:
+    breaks = [(found, result) for result in run.scenarios for found in result.breaks]
+    if not breaks:
+        return ""
+    found, result = max(breaks, key=lambda pair: worth_at_stake(pair[0]))
+    if not worth_at_stake(found):
+        return ""
+    money = usd(gap_worth(found) or 0.0, signed=True)
+    size = money if found.gap is None else f"{found.gap} ({money})"
+    line = "" if found.location is None else f", line {found.location.line}"
+    return printable(f"; the largest gap is {size}, in {result.id}{line}")
+
+
+# -- the same bytes from any folder
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+
+
+def portable(run: RunResult) -> RunResult:
+    """Take absolute paths out of a result, so that reports are the same bytes from any folder.
+
+    A file that was given by its absolute path goes by its path below the folder given (its id), any
+    other absolute path by its last part.
+    """
+    return replace(run, scenarios=tuple(_portable(result) for result in run.scenarios))
+
+
+def _portable(result: ScenarioResult) -> ScenarioResult:
+    if not _is_absolute(result.file):
+        return result
+    suffix = PureWindowsPath(result.file).suffix
+    file = result.id if result.id.endswith(suffix) else result.id + suffix
+
+    def text(said: str) -> str:
+        return said.replace(result.file, file)
+
+    def place(location: Location) -> Location:
+        if location.file == result.file:
+            return replace(location, file=file)
+        shown = PureWindowsPath(location.file).name if _is_absolute(location.file) else location.file
+        return replace(location, file=shown)
+
+    return replace(
+        result,
+        file=file,
+        error=None if result.error is None else text(result.error),
+        problems=tuple(
+            replace(problem, location=place(problem.location), message=text(problem.message))
+            for problem in result.problems
+        ),
+        breaks=tuple(
+            replace(
+                found,
+                sentence=text(found.sentence),
+                location=None if found.location is None else place(found.location),
+                found_at=None if found.found_at is None else place(found.found_at),
+            )
+            for found in result.breaks
+        ),
+    )
+
+
+# -- JSON
+
+
+def to_json(run: RunResult) -> str:
+    """Write a run as JSON: exact numbers as text, times in UTC, the same bytes for the same result.
+
+    Neither durations nor absolute paths are in it. What a scenario or a syncer said stands as it was,
+    control characters escaped.
+    """
+    run = portable(run)
+    document = {
+        "schema": SCHEMA,
+        "summary": {verdict.value: run.count(verdict) for verdict in Verdict},
+        "syncer": run.syncer,
+        "scenarios": [_scenario_json(result) for result in run.scenarios],
+    }
+    text = json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    # Half a surrogate pair has no UTF-8; JSON can spell it.
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "file": result.file,
+        "title": result.title,
+        "tags": result.tags,
+        "verdict": result.verdict.value,
+        "error": result.error,
+        "internal": result.internal,
+        "problems": [
+            {
+                "file": problem.location.file,
+                "line": problem.location.line,
+                "column": problem.location.column,
+                "message": problem.message,
+                "expected": problem.expected,
+                "suggestion": problem.suggestion,
+            }
+            for problem in result.problems
+        ],
+        "breaks": [_break_json(found) for found in result.breaks],
+        "sync_points": [_sync_point_json(point) for point in result.sync_points],
+        "sweeps": result.sweeps,
+        "checks": result.checks,
+    }
+
+
+def _break_json(found: Break) -> dict[str, Any]:
+    return {
+        "kind": found.kind.value,
+        "cause": found.cause,
+        "field": found.field,
+        "asset": found.asset,
+        "position_id": found.position_id,
+        "expected": found.expected,
+        "actual": found.actual,
+        "gap_raw": None if found.gap_raw is None else str(found.gap_raw),
+        "gap": found.gap,
+        "gap_usd": gap_worth(found),
+        "block": found.block,
+        "transaction": found.transaction,
+        "log_index": found.log_index,
+        "file": None if found.location is None else found.location.file,
+        "line": None if found.location is None else found.location.line,
+        "found_at_line": None if found.found_at is None else found.found_at.line,
+        "sweep": found.sweep,
+        "sentence": found.sentence,
+    }
+
+
+def _sync_point_json(point: SyncPointResult) -> dict[str, Any]:
+    return {
+        "operation": point.operation,
+        "block": point.block,
+        "cycle": point.cycle,
+        "line": point.line,
+        "refusal": point.refusal,
+        "statement": [_statement_json(statement) for statement in point.statements],
+        "books": point.books,
+    }
+
+
+def _statement_json(statement: Statement) -> dict[str, Any]:
+    def amount(raw: int) -> dict[str, str]:
+        return {"raw": str(raw), "tokens": statement.token.format(raw)}
+
+    lines = {name: amount(getattr(statement, name)) for name in STATEMENT_LINES}
+    return {
+        "asset": statement.token.symbol,
+        "decimals": statement.token.decimals,
+        **lines,
+        "items": [{"kind": item.kind.value, **amount(item.raw)} for item in statement.items],
+        "unexplained": amount(statement.unexplained),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value into what JSON can say; a syncer's books may hold a NaN, which it cannot."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case datetime():
+            return value.isoformat() + "Z"
+        case float() if not math.isfinite(value):
+            return str(value)
+        case enum.Enum():
+            return _plain(value.value)
+        case Decimal():
+            return str(value)
+        case _:
+            return value

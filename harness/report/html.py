@@ -1,0 +1,427 @@
+"""A run as one HTML page that needs nothing else: no network, no folder beside it, no scripts.
+
+What differs comes first. Everything that a scenario or a syncer can say is escaped by Jinja2, and
+the page's Content-Security-Policy allows the style and the script that stand in it, by their hashes,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from harness.reconcile.diff import ItemKind
+from harness.report.results import (
+    Verdict,
+    counts_text,
+    error_text,
+    gap_worth,
+    headline,
+    name_text,
+    place_text,
+    portable,
+    printable,
+    usd,
+    worst,
+    worth_at_stake,
+)
+from harness.units import usd_float
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.reconcile.diff import Break, Statement
+    from harness.report.results import RunResult, ScenarioResult, SyncPointResult, TimelineBlock, TimelineEntry
+    from harness.units import Token
+
+OPENED: Final = 10
+"""So many failures stand open when the page is opened; a run that fails everywhere stays readable."""
+
+_SLUG_LENGTH = 48
+_COMPARED = 400
+"""Two sides longer than this are shown without marking where they part."""
+_AMOUNT = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
+_STARTS_AS_AMOUNT = re.compile(r"[+-]?\d")
+
+
+def to_html(run: RunResult) -> str:
+    """Draw the whole run as one self-contained page; the same bytes for the same result."""
+    run = portable(run)
+    style, script = _template_text("report.css"), _template_text("report.js")
+    views = _views(run)
+    failing = [view for view in views if view.result.verdict is not Verdict.reconciled]
+    policy = (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            policy=policy,
+            # Both are this package's own files.
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            headline=headline(run),
+            counts=counts_text(run),
+            verdict=_run_verdict(run),
+            tally=_tally(run),
+            checks=sum(result.checks for result in run.scenarios),
+            failing=failing,
+            reconciled=[view for view in views if view.result.verdict is Verdict.reconciled],
+        )
+    )
+
+
+# -- what the template draws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finding:
+    """A break, numbered within its scenario."""
+
+    number: int
+    found: Break
+    expected: Markup | None
+    actual: Markup | None
+    is_amount: bool
+
+    @property
+    def line(self) -> int | None:
+        return None if self.found.location is None else self.found.location.line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """A line of YAML; ``causes`` are the numbers of the breaks that come from it, ``finds`` of those found at it."""
+
+    number: int
+    text: str
+    causes: tuple[int, ...]
+    finds: tuple[int, ...]
+    has_problem: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """A block with something in it, or a row of empty ones."""
+
+    first: int
+    last: int
+    mined_at: datetime
+    entries: tuple[TimelineEntry, ...]
+    breaks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One line of a reconciliation statement, over all assets of the sync point."""
+
+    label: str
+    sign: str
+    values: tuple[int, ...]
+    style: str = ""
+
+    @property
+    def is_zero(self) -> bool:
+        return not any(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    """A sync point, its statements turned so that assets are columns."""
+
+    point: SyncPointResult
+    number: int
+    tokens: tuple[Token, ...]
+    rows: tuple[_Row, ...]
+    worths: tuple[float, ...]
+    """What is unexplained of each asset, in USD."""
+    unexplained: tuple[tuple[Token, int], ...]
+    explained: tuple[str, ...]
+    breaks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """A scenario, prepared for drawing; ``slug`` begins the names of its anchors."""
+
+    slug: str
+    result: ScenarioResult
+    is_open: bool
+    findings: tuple[_Finding, ...]
+    lines: tuple[_Line, ...]
+    timeline: tuple[_Span, ...]
+    points: tuple[_Point, ...]
+    worst: Break | None
+    blocks: int
+
+
+def _views(run: RunResult) -> list[_View]:
+    """Prepare all scenarios: breaks by money at stake, then errors, then what is reconciled."""
+    rank = {Verdict.differ: 0, Verdict.error: 1, Verdict.reconciled: 2}
+
+    def order(pair: tuple[str, ScenarioResult]) -> tuple[int, float]:
+        found = worst(pair[1].breaks)
+        return rank[pair[1].verdict], 0.0 if found is None else -worth_at_stake(found)
+
+    named = sorted(zip(_slugs(run.scenarios), run.scenarios, strict=True), key=order)
+    return [
+        _view(slug, result, is_open=index < OPENED and result.verdict is not Verdict.reconciled)
+        for index, (slug, result) in enumerate(named)
+    ]
+
+
+def _slugs(results: Sequence[ScenarioResult]) -> list[str]:
+    """Name each scenario for URLs: from its id, so that links hold from run to run."""
+    short = [re.sub(r"[^a-z0-9]+", "-", result.id.lower()).strip("-") for result in results]
+    count = Counter(short)
+    taken: Counter[str] = Counter()
+    slugs = []
+    for result, slug in zip(results, short, strict=True):
+        name = slug
+        if not slug or len(slug) > _SLUG_LENGTH or count[slug] > 1:
+            digest = hashlib.sha256(result.id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+            name = f"{slug[:_SLUG_LENGTH]}-{digest}"
+        taken[name] += 1
+        slugs.append(f"s-{name}" if taken[name] == 1 else f"s-{name}-{taken[name]}")
+    return slugs
+
+
+def _view(slug: str, result: ScenarioResult, *, is_open: bool) -> _View:
+    findings = tuple(_finding(number, found) for number, found in enumerate(result.breaks, 1))
+    return _View(
+        slug=slug,
+        result=result,
+        is_open=is_open,
+        findings=findings,
+        lines=_lines(result, findings),
+        timeline=_timeline(result.timeline, findings),
+        points=tuple(_point(number, point, result.breaks) for number, point in enumerate(result.sync_points, 1)),
+        worst=worst(result.breaks),
+        blocks=max((block.number for block in result.timeline), default=0),
+    )
+
+
+def _finding(number: int, found: Break) -> _Finding:
+    expected, actual = found.expected, found.actual
+    if expected is None or actual is None or max(len(expected), len(actual)) > _COMPARED:
+        sides = [None if side is None else escape(printable(side)) for side in (expected, actual)]
+    else:
+        sides = list(_marked(printable(expected), printable(actual)))
+    shown = [side for side in (expected, actual) if side is not None]
+    return _Finding(
+        number=number,
+        found=found,
+        expected=sides[0],
+        actual=sides[1],
+        is_amount=bool(shown) and all(_STARTS_AS_AMOUNT.match(side) for side in shown),
+    )
+
+
+def _marked(expected: str, actual: str) -> tuple[Markup, Markup]:
+    """Mark what two texts do not share, between their common beginning and end."""
+    start, shorter = 0, min(len(expected), len(actual))
+    while start < shorter and expected[start] == actual[start]:
+        start += 1
+    end = 0
+    while end < shorter - start and expected[-1 - end] == actual[-1 - end]:
+        end += 1
+
+    def mark(text: str) -> Markup:
+        middle = text[start : len(text) - end]
+        marked = Markup("<mark>{}</mark>").format(middle) if middle else Markup("")
+        return escape(text[:start]) + marked + escape(text[len(text) - end :])
+
+    return mark(expected), mark(actual)
+
+
+def _lines(result: ScenarioResult, findings: Sequence[_Finding]) -> tuple[_Line, ...]:
+    problems = {problem.location.line for problem in result.problems if problem.location.file == result.file}
+
+    def numbers(line: int, place: str) -> tuple[int, ...]:
+        return tuple(
+            finding.number
+            for finding in findings
+            if (location := getattr(finding.found, place)) is not None
+            and location.file == result.file
+            and location.line == line
+        )
+
+    return tuple(
+        _Line(
+            number=number,
+            text=text,
+            causes=numbers(number, "location") if findings else (),
+            finds=numbers(number, "found_at") if findings else (),
+            has_problem=number in problems,
+        )
+        for number, text in enumerate(printable(result.source).rstrip("\n").split("\n"), 1)
+        if result.source
+    )
+
+
+def _timeline(blocks: Sequence[TimelineBlock], findings: Sequence[_Finding]) -> tuple[_Span, ...]:
+    at: dict[int, list[int]] = {}
+    for finding in findings:
+        if finding.found.block is not None:
+            at.setdefault(finding.found.block, []).append(finding.number)
+    spans: list[_Span] = []
+    for is_empty, group in groupby(blocks, key=lambda block: not block.entries and block.number not in at):
+        spans.extend(_spans(list(group), at, is_empty=is_empty))
+    return tuple(spans)
+
+
+def _spans(blocks: Sequence[TimelineBlock], at: dict[int, list[int]], *, is_empty: bool) -> Iterator[_Span]:
+    if is_empty:
+        first, last = blocks[0], blocks[-1]
+        yield _Span(first=first.number, last=last.number, mined_at=last.mined_at, entries=(), breaks=())
+        return
+    for block in blocks:
+        yield _Span(
+            first=block.number,
+            last=block.number,
+            mined_at=block.mined_at,
+            entries=block.entries,
+            breaks=tuple(at.get(block.number, ())),
+        )
+
+
+def _point(number: int, point: SyncPointResult, breaks: Sequence[Break]) -> _Point:
+    statements = point.statements
+    return _Point(
+        point=point,
+        number=number,
+        tokens=tuple(statement.token for statement in statements),
+        rows=_rows(statements),
+        worths=tuple(_worth(statement) for statement in statements),
+        unexplained=tuple(
+            (statement.token, statement.unexplained) for statement in statements if statement.unexplained
+        ),
+        explained=tuple(
+            kind.value
+            for kind in ItemKind
+            if any(item.kind is kind and item.raw for statement in statements for item in statement.items)
+        ),
+        breaks=sum(
+            1
+            for found in breaks
+            if found.found_at is not None and found.found_at.line == point.line and found.sweep is None
+        ),
+    )
+
+
+def _worth(statement: Statement) -> float:
+    return usd_float(statement.price * statement.unexplained / 10**statement.token.decimals)
+
+
+def _rows(statements: Sequence[Statement]) -> tuple[_Row, ...]:
+    def row(label: str, sign: str, name: str, style: str = "") -> _Row:
+        values = tuple(getattr(statement, name) for statement in statements)
+        return _Row(label=label, sign=sign, values=values, style=style)
+
+    def items(kind: ItemKind) -> _Row:
+        values = (sum(item.raw for item in statement.items if item.kind is kind) for statement in statements)
+        return _Row(label=kind.value, sign="", values=tuple(values), style="item")
+
+    kinds = [kind for kind in ItemKind if any(item.kind is kind for each in statements for item in each.items)]
+    return (
+        row("Opening", "", "opening"),
+        row("Deposits", "+", "deposits"),
+        row("Redemptions", "−", "redemptions"),
+        row("Interest", "±", "interest"),
+        row("Trades", "±", "trades"),
+        row("Corrections", "±", "corrections"),
+        row("Closing, by the books", "=", "closing", "sum"),
+        row("On chain", "", "on_chain"),
+        row("Difference, chain − books", "=", "difference", "sum"),
+        *(items(kind) for kind in kinds),
+        row("Unexplained", "=", "unexplained", "sum last"),
+    )
+
+
+def _run_verdict(run: RunResult) -> str:
+    for verdict in (Verdict.differ, Verdict.error, Verdict.reconciled):
+        if run.count(verdict):
+            return verdict.value
+    return Verdict.error.value
+
+
+def _tally(run: RunResult) -> list[tuple[str, int, float, float]]:
+    """The verdicts' shares of the run, for a bar of 100: name, count, left end, width."""
+    bars, left = [], 0.0
+    for verdict in (Verdict.differ, Verdict.error, Verdict.reconciled):
+        count = run.count(verdict)
+        width = round(100 * count / len(run.scenarios), 2) if run.scenarios else 0.0
+        bars.append((verdict.value, count, round(left, 2), width))
+        left += width
+    return bars
+
+
+# -- Jinja2
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=DictLoader({"report.html.j2": _template_text("report.html.j2")}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        amount=_amount,
+        error=error_text,
+        name=name_text,
+        place=place_text,
+        said=printable,
+        signed_usd=lambda worth: usd(worth, signed=True),
+        time=_time,
+        worth=gap_worth,
+    )
+    return environment
+
+
+@cache
+def _template_text(name: str) -> str:
+    return (files("harness.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _time(moment: datetime) -> Markup:
+    return Markup('<time datetime="{}Z">{}</time>').format(moment.isoformat(), moment.isoformat(" "))
+
+
+def _amount(text: str) -> Markup:
+    """Set an amount for reading: thousands spaced by style alone (a copy has none), closing zeros muted."""
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        return escape(text)
+    sign, whole, fraction = match[1], match[2], match[3] or ""
+    if not int(whole + fraction):
+        return Markup('<span class="z">0</span>')
+    head = len(whole) % 3 or 3
+    groups = [whole[:head], *(whole[at : at + 3] for at in range(head, len(whole), 3))]
+    shown = whole if len(whole) < 5 else groups[0] + "".join(f"<i>{group}</i>" for group in groups[1:])
+    kept = fraction.rstrip("0")
+    zeros = fraction[len(kept) :]
+    point = "." if kept else ""
+    tail = f'<span class="z">{"." if fraction and not kept else ""}{zeros}</span>' if zeros else ""
+    # Digits and our own tags only.
+    return Markup(f"{sign}{shown}{point}{kept}{tail}")  # noqa: S704
