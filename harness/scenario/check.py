@@ -23,9 +23,9 @@ from harness.scenario.model import (
     Redeem,
     Step,
     Supply,
+    SyncingBase,
     SyncInterest,
     SyncTreasury,
-    SyncingBase,
     Trade,
     Unsupply,
     Wait,
@@ -67,7 +67,9 @@ def problems_of(header: Header, deploy: Sequence[Entry], steps: Sequence[Entry])
             break
     if not steps:
         walk.report(header.steps, "the scenario has no steps, so it checks nothing", "at least one step that syncs")
-    elif not any(entry.verb is not None and entry.verb.syncing for entry in steps) and all(entry.verb or entry.step for entry in steps):
+    elif not any(entry.verb is not None and entry.verb.syncing for entry in steps) and all(
+        entry.verb or entry.step for entry in steps
+    ):
         walk.report(header.steps, "the scenario never syncs, so it checks nothing", "at least one step that syncs")
     return walk.problems
 
@@ -112,14 +114,16 @@ class _Walk:
         if entry.verb is not None and (entry.verb.chain or entry.verb.name in ("block", "mine")):
             if not self._mine(step.blocks if isinstance(step, Mine) else 1, entry):
                 return False
-            readable = all([self._chain_step(inner) for inner in entry.inner or (entry,)] if entry.verb.name != "mine" else [True])
+            readable = all(
+                [self._chain_step(inner) for inner in entry.inner or (entry,)] if entry.verb.name != "mine" else [True]
+            )
             if not readable or step is None:
                 return False
         elif step is None:
             return False
         if isinstance(step, SyncingBase):
             self._sync(step, entry)
-        if step is not None and step.expect is not None:
+        if step.expect is not None:
             self._expect(step.expect)
         return True
 
@@ -131,7 +135,7 @@ class _Walk:
                 at = entry.places.get("until", entry.location)
                 self.report(
                     at,
-                    f"{step.until:%Y-%m-%d %H:%M:%S} is not after block {self._clock.number}, at {self._clock.time:%Y-%m-%d %H:%M:%S}",
+                    f"{step.until} is not after block {self._clock.number}, which is of {self._clock.time}",
                     "a later time",
                 )
                 return False
@@ -182,10 +186,16 @@ class _Walk:
     def _manager(self, step: Trade | Supply | Unsupply | Close, entry: Entry) -> None:
         name = entry.verb.name if entry.verb is not None else "the step"
         if self._synced < 0:
-            self.report(entry.location, f"{_a(name)} before a sync", "a sync step before it: an executor syncs before it trades")
+            self.report(
+                entry.location, f"{_a(name)} before a sync", "a sync step before it: an executor syncs before it trades"
+            )
         elif self._flow is not None and self._flow[0] > self._synced and not step.unsynced:
             where = f"the flow of block {self._flow[0]}, line {self._flow[1].line}"
-            self.report(entry.location, f"{_a(name)} after {where}, which no sync has read", "a sync before it, or 'unsynced: true'")
+            self.report(
+                entry.location,
+                f"{_a(name)} after {where}, which no sync has read",
+                "a sync before it, or 'unsynced: true'",
+            )
         self._position(step, entry)
         if isinstance(step, Trade):
             self._spot(step, entry)
@@ -201,7 +211,9 @@ class _Walk:
     def _known(self, position: int, at: Location) -> None:
         if position > len(self._opened):
             most = f"at most {len(self._opened)}" if self._opened else "none"
-            self.report(at, f"there is no position {position}: {most} can have been opened by then", "the id of a position")
+            self.report(
+                at, f"there is no position {position}: {most} can have been opened by then", "the id of a position"
+            )
 
     def _spot(self, step: Trade, entry: Entry) -> None:
         if self._reserve is None:
@@ -211,25 +223,33 @@ class _Walk:
                 self._opened.append(step.buy.token)
         elif step.sell.token not in self._opened and step.refused is None:
             at = entry.places.get("sell", entry.location)
-            self.report(at, f"no position of {step.sell.token} can be open: none was bought before", "a trade that buys it first")
+            self.report(
+                at,
+                f"no position of {step.sell.token} can be open: none was bought before",
+                "a trade that buys it first",
+            )
 
     def _credit(self, step: Supply | Unsupply | Close, entry: Entry, name: str) -> None:
         if isinstance(step, Close):
             supplied = [asset for asset in self._opened if asset != self._reserve]
             if not supplied and step.refused is None:
-                self.report(entry.location, "there is nothing to close: nothing was supplied before", "a supply step before it")
+                self.report(
+                    entry.location, "there is nothing to close: nothing was supplied before", "a supply step before it"
+                )
             asset = next(iter(self._held)) if len(self._held) == 1 else None
         elif isinstance(step, Unsupply):
             asset = step.assets.token
             if asset not in self._opened and step.refused is None:
                 at = entry.places.get("assets", entry.location)
-                self.report(at, f"no position of {asset} can be open: nothing was supplied before", "a supply step before it")
+                self.report(
+                    at, f"no position of {asset} can be open: nothing was supplied before", "a supply step before it"
+                )
         else:
             asset = step.into
         if asset in self._rebased and not step.unsynced:
-            line = self._rebased[asset].line
-            self.report(entry.location, f"{_a(name)} after the rebase of {asset} in line {line}, which no sync_interest has read",
-                        "a sync_interest before it, or 'unsynced: true'")  # fmt: skip
+            where = f"the rebase of {asset} in line {self._rebased[asset].line}"
+            message = f"{_a(name)} after {where}, which no sync_interest has read"
+            self.report(entry.location, message, "a sync_interest before it, or 'unsynced: true'")
         if step.refused is not None:
             return
         if isinstance(step, Supply):
@@ -250,8 +270,10 @@ class _Walk:
         if isinstance(step, SyncTreasury):
             if self._trade is not None and end < self._trade[0]:
                 at = entry.places.get("end_block", entry.location)
-                self.report(at, f"the sync ends at block {end}, before the trade of block {self._trade[0]}, line {self._trade[1].line}",
-                            "an end block at or after it")  # fmt: skip
+                where = f"block {self._trade[0]}, line {self._trade[1].line}"
+                self.report(
+                    at, f"the sync ends at block {end}, before the trade of {where}", "an end block at or after it"
+                )
             self._synced = max(self._synced, end)
         elif isinstance(step, SyncInterest):
             self._rebased.clear()
@@ -263,12 +285,20 @@ class _Walk:
         at = entry.places.get("end_block", entry.location)
         if step.end_block.number is not None:
             if step.end_block.number > head:
-                self.report(at, f"block {step.end_block.number} is beyond the head, which is {head} then", f"a block up to {head}")
+                self.report(
+                    at,
+                    f"block {step.end_block.number} is beyond the head, which is {head} then",
+                    f"a block up to {head}",
+                )
                 return None
             return step.end_block.number
         end = head - (step.end_block.below_head or 0)
         if end < 0:
-            self.report(at, f"head-{step.end_block.below_head} is below block 0: the head is {head} then", f"head-{head} at most")
+            self.report(
+                at,
+                f"head-{step.end_block.below_head} is below block 0: the head is {head} then",
+                f"head-{head} at most",
+            )
             return None
         return end
 
@@ -280,8 +310,8 @@ class _Walk:
                 self._known(position, record.location)
         for update in expect.updates or ():
             self._update(update)
-        for record in (expect.treasury, expect.accounting):
-            for ref in _refs(record):
+        for holder in (expect.treasury, expect.accounting):
+            for ref in _refs(holder):
                 self._update(ref)
         if expect.contains is not None:
             self._expect(expect.contains)
@@ -305,4 +335,3 @@ def _is_part(amount: Amount) -> bool:
 
 def _a(name: str) -> str:
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
-

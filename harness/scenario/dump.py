@@ -13,7 +13,6 @@ from typing import Any
 from harness.scenario import language as lang
 from harness.scenario.language import Key
 from harness.scenario.model import (
-
     Actor,
     Amount,
     Block,
@@ -63,12 +62,19 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
     data["interest_bound"] = _plain(scenario.interest_bound)
     data["tokens"] = {symbol: _token(spec) for symbol, spec in scenario.tokens.items()}
     vault = scenario.vault
-    data["vault"] = {"kind": vault.kind, "name": _Text(vault.name), "symbol": _Text(vault.symbol), "reserve": _Text(vault.reserve)}
+    data["vault"] = {
+        "kind": vault.kind,
+        "name": _Text(vault.name),
+        "symbol": _Text(vault.symbol),
+        "reserve": _Text(vault.reserve),
+    }
     if vault.tracked is not None:
         data["vault"]["tracked"] = [_Text(symbol) for symbol in vault.tracked]
     if scenario.actors:
         data["actors"] = {
-            name: None if holdings is None else {symbol: _units(scenario, raw, symbol) for symbol, raw in holdings.items()}
+            name: None
+            if holdings is None
+            else {symbol: _units(scenario, raw, symbol) for symbol, raw in holdings.items()}
             for name, holdings in scenario.actors.items()
         }
     if scenario.deploy_block:
@@ -285,6 +291,3 @@ def _scalar(value: object) -> str:
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(f"[+-]?{lang.NUMBER}", text) is not None
-
-
-

@@ -47,7 +47,8 @@ TOKEN_KINDS_PLANNED: tuple[str, ...] = ("fee_on_transfer", "share_rebase", "opt_
 VAULT_KINDS: tuple[str, ...] = ("enzyme", "erc4626")
 VAULT_KINDS_PLANNED: tuple[str, ...] = ("erc7540", "portfolio", "wallet")
 RESERVED_ACTORS: tuple[str, ...] = (
-    "vault", "second", "second_vault", "manager", "deployer", "holder", "comptroller", "accessor", "pool", "venue", "silo",
+    "vault", "second", "second_vault", "manager", "deployer", "holder",
+    "comptroller", "accessor", "pool", "venue", "silo",
 )  # fmt: skip
 """Names of the harness's own addresses: nobody in a scenario is called so."""
 RESERVED_SYMBOLS: tuple[str, ...] = ("raw", "all", "share", model.SHARES)
@@ -97,7 +98,7 @@ class Verb:
     @property
     def refusable(self) -> bool:
         """Whether ``refused`` may stand beside it."""
-        return self.chain or self.group == "syncing" and self.name != "restart"
+        return self.chain or (self.group == "syncing" and self.name != "restart")
 
     @property
     def syncing(self) -> bool:
@@ -108,14 +109,19 @@ class Verb:
 # -- header
 
 HEADER: tuple[Key, ...] = (
-    Key(name="title", kind="title", about="What the scenario shows, in one sentence.", default="the file's name in words"),
+    Key(
+        name="title",
+        kind="title",
+        about="What the scenario shows, in one sentence.",
+        default="the file's name in words",
+    ),
     Key(name="tags", kind="tags", about="Words to select scenarios by, such as the vault's kind or a case's id."),
     Key(name="tokens", kind="tokens", about="The tokens of the scenario's world, by symbol.", required=True),
     Key(name="vault", kind="vault", about="The vault that the books are of.", required=True),
     Key(
         name="actors",
         kind="actors",
-        about="What somebody owns at the start, exactly; without a value: plenty of everything, as those not listed here.",
+        about="What somebody owns at the start, exactly; nothing there: plenty of everything, as those not listed.",
     ),
     Key(name="start", kind="time", about="Time of the genesis block, UTC.", default="2024-01-01 00:00"),
     Key(name="block_time", kind="length", about="Time between two blocks.", default="12 s"),
@@ -136,7 +142,13 @@ HEADER: tuple[Key, ...] = (
 
 TOKEN: tuple[Key, ...] = (
     Key(name="decimals", kind="decimals", about="Decimals on chain, 0 to 36.", default="the underlying's, else 18"),
-    Key(name="usd", kind="usd", about="Price at the start, in US dollars.", default="the underlying's, else 1", field="price_raw"),
+    Key(
+        name="usd",
+        kind="usd",
+        about="Price at the start, in US dollars.",
+        default="the underlying's, else 1",
+        field="price_raw",
+    ),
     Key(name="name", kind="name", about="Name on chain, at most 256 bytes.", default="the symbol"),
     Key(name="kind", kind="token_kind", about="How its balances behave.", default="plain"),
     Key(name="underlying", kind="symbol", about="The token that an index_rebase token wraps, of equal decimals."),
@@ -144,7 +156,7 @@ TOKEN: tuple[Key, ...] = (
 )
 
 DUST: tuple[Key, ...] = (
-    Key(name="absolute", kind="number", about="In tokens.", default="0"),
+    Key(name="absolute", kind="fraction", about="In tokens.", default="0"),
     Key(name="relative", kind="fraction", about="As a fraction of what the books hold.", default="0"),
 )
 
@@ -166,7 +178,9 @@ VAULT: tuple[Key, ...] = (
 _CALLER = Key(name="caller", kind="actor", about="Who sends the transaction.", required=True)
 _RECEIVER_OF_SHARES = Key(name="receiver", kind="actor", about="Who gets the shares.", default="the caller")
 _RECEIVER_OF_ASSETS = Key(name="receiver", kind="actor", about="Who gets the assets.", default="the caller")
-_OWNER = Key(name="owner", kind="actor", about="Whose shares are given up; on enzyme always the caller.", default="the caller")
+_OWNER = Key(
+    name="owner", kind="actor", about="Whose shares are given up; on enzyme always the caller.", default="the caller"
+)
 _POSITION = Key(
     name="position",
     kind="position",
@@ -193,7 +207,13 @@ VERBS: tuple[Verb, ...] = (
         keys=(Key(name="until", kind="time", about="The next block's time, UTC.", required=True),),
     ),
     Verb(name="mine", group="time", step=model.Mine, body="blocks", about="Mine so many empty blocks."),
-    Verb(name="block", group="time", step=model.Block, body="steps", about="Put several chain steps into one block, in order."),
+    Verb(
+        name="block",
+        group="time",
+        step=model.Block,
+        body="steps",
+        about="Put several chain steps into one block, in order.",
+    ),
     Verb(
         name="deposit",
         group="investors' flows",
@@ -277,7 +297,9 @@ VERBS: tuple[Verb, ...] = (
         about="Send tokens straight to the vault.",
         keys=(
             _CALLER,
-            Key(name="assets", kind="any_amount", about="What; a percentage is of the caller's balance.", required=True),
+            Key(
+                name="assets", kind="any_amount", about="What; a percentage is of the caller's balance.", required=True
+            ),
         ),
     ),
     Verb(
@@ -347,7 +369,11 @@ VERBS: tuple[Verb, ...] = (
         body="optional",
         about="Close a credit position: withdraw the lesser of what is tracked and what is there.",
         keys=(
-            Key(name="position", kind="position_id", about="Id of the position; needed where several credit positions are open."),
+            Key(
+                name="position",
+                kind="position_id",
+                about="Id of the position; needed where several credit positions are open.",
+            ),
             _UNSYNCED,
         ),
         vaults=("enzyme",),
@@ -358,7 +384,9 @@ VERBS: tuple[Verb, ...] = (
         step=model.Take,
         body="keys",
         about="Tokens leave the vault, booked nowhere.",
-        keys=(Key(name="assets", kind="any_amount", about="What; a percentage is of the vault's balance.", required=True),),
+        keys=(
+            Key(name="assets", kind="any_amount", about="What; a percentage is of the vault's balance.", required=True),
+        ),
     ),
     Verb(
         name="rebase",
@@ -368,7 +396,12 @@ VERBS: tuple[Verb, ...] = (
         about="Move a rebase token's index, up or down; says `factor` or `balance`.",
         keys=(
             Key(name="token", kind="index_token", about="The index_rebase token.", required=True),
-            Key(name="factor", kind="factor", about="What the index is multiplied by, at most 27 decimals.", field="factor_ray"),
+            Key(
+                name="factor",
+                kind="factor",
+                about="What the index is multiplied by, at most 27 decimals.",
+                field="factor_ray",
+            ),
             Key(name="balance", kind="balance", about="What the vault's balance becomes."),
         ),
     ),
@@ -380,7 +413,13 @@ VERBS: tuple[Verb, ...] = (
         about="Set a token's price feed.",
         keys=(
             Key(name="token", kind="symbol", about="The token.", required=True),
-            Key(name="usd", kind="usd", about="Its price in US dollars, at most 8 decimals.", required=True, field="price_raw"),
+            Key(
+                name="usd",
+                kind="usd",
+                about="Its price in US dollars, at most 8 decimals.",
+                required=True,
+                field="price_raw",
+            ),
         ),
     ),
     Verb(
@@ -456,7 +495,11 @@ EXPECT: tuple[Key, ...] = (
         kind="list:BalanceUpdate",
         about="The balance updates that the operation added, all of them, in order. Beside syncing steps only.",
     ),
-    Key(name="balances", kind="balances", about="What the books hold of each token named, reserve and open positions together."),
+    Key(
+        name="balances",
+        kind="balances",
+        about="What the books hold of each token named, reserve and open positions together.",
+    ),
     Key(name="positions", kind="positions", about="The open positions by id, all of them; `{}`: none."),
     Key(name="closed_positions", kind="positions", about="Closed positions by id, those that are named."),
     Key(name="deployment", kind="record:Deployment", about="Fields of the deployment record."),

@@ -106,10 +106,15 @@ def _items(scenario: Scenario) -> Iterator[PlannedItem]:
     clock = Clock(scenario.start, scenario.block_time)
 
     def block(
-        steps: tuple[ChainStep, ...], location: Location, step: Block | Mine | ChainStep | None = None, last: bool = True
+        steps: tuple[ChainStep, ...],
+        location: Location,
+        step: Block | Mine | ChainStep | None = None,
+        last: bool = True,
     ) -> PlannedBlock:
         timestamp = timestamp_of(clock.time)
-        return PlannedBlock(number=clock.number, timestamp=timestamp, steps=steps, location=location, step=step, last=last)
+        return PlannedBlock(
+            number=clock.number, timestamp=timestamp, steps=steps, location=location, step=step, last=last
+        )
 
     yield block((), scenario.location)
     for number in range(1, SETUP_BLOCKS + 1):
