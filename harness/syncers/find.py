@@ -43,7 +43,7 @@ def find_syncer(name: str = DEFAULT) -> Callable[[Target], Syncer]:
         sys.path.insert(0, str(Path.cwd()))
     found = _attribute(name, _module(name, module_name, attribute), module_name, attribute)
     if not callable(found):
-        raise _not_found(name, f"{path} is a {type(found).__name__}, which cannot be called with a target", None)
+        raise _not_found(name, f"{path} is of type {type(found).__name__}, which cannot be called with a target", None)
     return cast("Callable[[Target], Syncer]", found)
 
 

@@ -500,12 +500,17 @@ class ReferenceSyncer:
 
     def _book_gain(self, work: Work, gain: Gain, price: int) -> list[InterestDistributionEntry]:
         entries = []
-        parts = self.split_gain(gain.raw, [holding.base for holding in gain.holdings])
-        for holding, part in zip(gain.holdings, parts, strict=True):
+        weights = [holding.base for holding in gain.holdings]
+        for holding, weight, part in zip(gain.holdings, weights, self.split_gain(gain.raw, weights), strict=True):
             if part:
                 self._book_interest(work, holding, part, price)
                 entries.append(
-                    InterestDistributionEntry(side="collateral", position=holding.position_id, weight=str(holding.base))
+                    InterestDistributionEntry(
+                        side="collateral",
+                        position=None if holding.position_id is None else {"position_id": holding.position_id},
+                        weight=format_units(weight, holding.decimals),
+                        price=usd_float(Fraction(price, 10**PRICE_DECIMALS)),
+                    )
                 )
         return entries
 
