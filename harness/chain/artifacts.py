@@ -130,6 +130,8 @@ class Artifact:
     """What deploys it, without constructor arguments."""
     source_sha256: str
     compiler: str
+    blueprint_bytecode: bytes | None = None
+    """What deploys it as a blueprint (EIP-5202), for a factory to make copies of."""
     _signatures: dict[tuple[str, int | None], Signature] = field(default_factory=dict, compare=False, repr=False)
     _topics: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
@@ -204,12 +206,14 @@ def load_artifact(name: str) -> Artifact:
         file = folder / f"{name}.json"
         if file.is_file():
             fields = json.loads(file.read_text(encoding="utf-8"))
+            blueprint = fields.get("blueprint_bytecode")
             return Artifact(
                 name=fields["contract"],
                 abi=fields["abi"],
                 bytecode=bytes.fromhex(fields["bytecode"].removeprefix("0x")),
                 source_sha256=fields["source_sha256"],
                 compiler=fields["compiler"],
+                blueprint_bytecode=bytes.fromhex(blueprint.removeprefix("0x")) if blueprint else None,
             )
     raise KeyError(f"no compiled contract is named {name!r}")
 

@@ -227,7 +227,7 @@ class Applied(NamedTuple):
 class BlockBuilder:
     """The next block while it is put together; until it is sealed, the chain knows nothing of it."""
 
-    def __init__(self, chain: MiningChain, header: BlockHeaderAPI) -> None:
+    def __init__(self, chain: _PinnedChain, header: BlockHeaderAPI) -> None:
         self._chain = chain
         self._vm = chain.get_vm(header)
         self._header = header
@@ -281,7 +281,7 @@ class BlockBuilder:
             )
         block = self._vm.get_block_class()(header=header, transactions=transactions, uncles=(), withdrawals=())
         self._chain.chaindb.persist_block(block)
-        self._chain.header = self._chain.create_header_from_parent(header)
+        self._chain.header = None
         return header, transactions
 
 
@@ -289,6 +289,18 @@ class _PinnedChain(MiningChain):
     """A mining chain whose headers depend on their parents alone."""
 
     vm_configuration = ((BlockNumber(0), PragueVM),)
+    _next_header: BlockHeaderAPI | None = None
+
+    @property
+    def header(self) -> BlockHeaderAPI:
+        """The block after the newest one, as py-evm's own mining fills it; made when somebody asks."""
+        if self._next_header is None:
+            self._next_header = self.create_header_from_parent(self.get_canonical_head())
+        return self._next_header
+
+    @header.setter
+    def header(self, header: BlockHeaderAPI | None) -> None:
+        self._next_header = header
 
     def create_header_from_parent(self, parent_header: BlockHeaderAPI, **header_params: Any) -> BlockHeaderAPI:
         fields: dict[str, Any] = {
@@ -381,7 +393,7 @@ class PinnedBackend(PyEVMBackend):  # type: ignore[misc]  # eth-tester has no ty
         database = self.chain.chaindb
         with database.db.atomic_batch() as batch:
             database._set_as_canonical_chain_head(batch, header, GENESIS_PARENT_HASH)  # type: ignore[attr-defined]
-        self.chain.header = self.chain.create_header_from_parent(header)
+        self.chain.header = None
 
     def revert_to_snapshot(self, snapshot: Hash32) -> None:
         """Go back to a block by its hash (eth-tester's snapshot)."""
