@@ -221,7 +221,7 @@ class _Walk:
         if step.sell.token == self._reserve:
             if step.refused is None and step.buy.token != self._reserve:
                 self._opened.append(step.buy.token)
-        elif step.sell.token not in self._opened and step.refused is None:
+        elif step.buy.token == self._reserve and step.sell.token not in self._opened and step.refused is None:
             at = entry.places.get("sell", entry.location)
             self.report(
                 at,

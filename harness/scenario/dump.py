@@ -33,7 +33,8 @@ from harness.scenario.model import (
 from harness.units import PRICE_DECIMALS, exact, format_units
 
 _PLAIN = re.compile(r"[A-Za-z_0-9+-][A-Za-z0-9_.+%-]*(?: [A-Za-z0-9_.+%-]+)*(?::[0-9]{2}){0,2}")
-_WORDS = ("null", "Null", "NULL", "true", "false", "~")
+_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
+"""What YAML readers take for something else than text, in any case."""
 
 
 class _Text(str):
@@ -284,7 +285,7 @@ def _scalar(value: object) -> str:
     text = str(value)
     if isinstance(value, int):
         return text
-    if not _PLAIN.fullmatch(text) or text in _WORDS or (isinstance(value, _Text) and _is_number(text)):
+    if not _PLAIN.fullmatch(text) or text.lower() in _WORDS or (isinstance(value, _Text) and _is_number(text)):
         return json.dumps(text, ensure_ascii=False)
     return text
 

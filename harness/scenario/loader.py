@@ -168,7 +168,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             name = f"*{event.anchor}"
             self._problem(event, f"the alias {quoted(name)} is not allowed", "the value itself")
-            return Node(kind="scalar", location=location, text="*", plain=False)
+            return Node(kind="refused", location=location)
         if event.anchor is not None:
             name = f"&{event.anchor}"
             self._problem(event, f"the anchor {quoted(name)} is not allowed", "the value itself")

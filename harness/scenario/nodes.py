@@ -22,9 +22,9 @@ EXPONENT = re.compile(r"[+-]?[0-9][0-9_.]*[eE][+-]?[0-9]+(?![^ ])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A value with its place. An empty value stands where its key stands."""
+    """A value with its place. An empty value stands where its key stands; a refused one has been reported."""
 
-    kind: Literal["scalar", "mapping", "sequence"]
+    kind: Literal["scalar", "mapping", "sequence", "refused"]
     location: Location
     text: str = ""
     plain: bool = True
@@ -60,6 +60,8 @@ class Fault(Exception):
 
 
 def fail(node: Node, message: str, expected: str | None = None, suggestion: str | None = None) -> NoReturn:
+    if node.kind == "refused":
+        raise Fault
     raise Fault(Problem(location=node.location, message=message, expected=expected, suggestion=suggestion))
 
 

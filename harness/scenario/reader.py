@@ -346,6 +346,8 @@ class Reader(Expectations):
     def _check(self, node: Node, found: Mapping[str, tuple[Node, Node]], where: _Where) -> Entry:
         """A step that is nothing but an ``expect``."""
         if "expect" not in found:
+            if node.pairs and not found:
+                return Entry(location=node.location)  # its keys are no keys, which has been said
             self.problem(node, "a step without a verb", f"one of: {listed(sorted([*lang.VERB, 'expect']))}")
             return Entry(location=node.location)
         extras = self._beside(found, None, where)

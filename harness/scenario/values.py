@@ -119,7 +119,8 @@ class Values:
             raise Enough
 
     def problem(self, node: Node, message: str, expected: str | None = None, suggestion: str | None = None) -> None:
-        self.report(Problem(location=node.location, message=message, expected=expected, suggestion=suggestion))
+        if node.kind != "refused":
+            self.report(Problem(location=node.location, message=message, expected=expected, suggestion=suggestion))
 
     def attempt(self, read: Callable[..., T], node: Node, *rest: Any, **named: Any) -> T | None:
         """What ``read`` makes of a node; None with a problem noted if it cannot."""

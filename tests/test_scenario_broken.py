@@ -1,0 +1,226 @@
+"""Broken scenario files, and for each every problem: line, column, part of the message, suggestion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ScenarioError
+from harness.scenario.loader import load
+
+FOLDER = Path(__file__).parent / "broken"
+
+EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
+    "not_yaml": ((9, 9, "this is not YAML", None),),
+    "tab_indent": ((8, 1, "this is not YAML", None),),
+    "empty": ((1, 1, "the file is empty", None),),
+    "only_a_word": ((1, 1, "found 'hello'", None),),
+    "list_at_top": ((1, 1, "found a list", None),),
+    "two_documents": ((10, 1, "a second document", None),),
+    "anchor_and_alias": (
+        (8, 14, "the anchor '&first'", None),
+        (9, 14, "the alias '*first'", None),
+    ),
+    "merge_key": ((8, 15, "merge keys are not allowed", None),),
+    "tag": (
+        (8, 23, "the tag 'tag:yaml.org,2002:str'", None),
+        (9, 11, "the tag 'tag:yaml.org,2002:python/object:os.system'", None),
+    ),
+    "control_character": ((8, 25, "U+0007", None),),
+    "escaped_control_character": ((9, 11, "U+0000", None),),
+    "nested_too_deeply": ((8, 61, "nested too deeply", None),),
+    "repeated_key": ((8, 41, "'caller' stands here twice, first in line 8", None),),
+    "repeated_header_key": ((6, 1, "'tokens' stands here twice, first in line 2", None),),
+    "list_as_key": ((9, 7, "a list is no key", None),),
+    "unknown_header_key": ((1, 1, "unknown key 'titel' in the scenario", "title"),),
+    "header_not_yet": (
+        (1, 1, "key 'known' in the scenario is not supported yet", None),
+        (2, 1, "key 'variants' in the scenario is not supported yet", None),
+        (3, 1, "key 'include' in the scenario is not supported yet", None),
+        (4, 1, "key 'defaults' in the scenario is not supported yet", None),
+    ),
+    "nothing_but_a_title": ((1, 1, "the scenario lacks 'tokens', 'vault', 'steps'", None),),
+    "no_tokens": ((2, 1, "there are no tokens", None),),
+    "decimals_out_of_range": ((3, 20, "'37' is out of range", None),),
+    "decimals_octal": ((3, 20, "'06' has leading zeros", None),),
+    "unknown_token_key": ((3, 10, "unknown key 'decimal' in token USDC", "decimals"),),
+    "price_as_float": ((4, 29, "'1.6e3' is a floating-point number", None),),
+    "price_with_nine_decimals": ((4, 29, "has more than 8 decimals", None),),
+    "price_of_nothing": ((4, 29, "'0' is out of range", None),),
+    "token_kind_unknown": ((5, 17, "unknown token kind 'index_rebas'", "index_rebase"),),
+    "token_kind_not_yet": ((4, 30, "token kind 'fee_on_transfer' is not supported yet", None),),
+    "underlying_unknown": ((5, 43, "unknown token 'USCD'", "USDC"),),
+    "underlying_of_plain_token": ((4, 22, "WETH has an underlying but is a plain token", None),),
+    "underlying_with_other_decimals": ((5, 21, "aUSDC has 18 decimals, its underlying USDC has 6", None),),
+    "symbol_is_a_word_of_amounts": ((4, 3, "'raw' cannot be a token's symbol", None),),
+    "symbol_too_long": ((4, 3, "cannot be a token's symbol", None),),
+    "dust_negative": ((4, 41, "'-1' is negative", None),),
+    "vault_kind_unknown": ((6, 15, "unknown vault kind 'enzime'", "enzyme"),),
+    "vault_kind_not_yet": ((6, 15, "vault kind 'erc7540' is not supported yet", None),),
+    "vault_lacks_reserve": ((6, 1, "the vault lacks 'reserve'", None),),
+    "reserve_unknown": ((6, 69, "unknown token 'USDT'", "USDC"),),
+    "tracked_on_erc4626": ((6, 76, "only enzyme tracks assets", None),),
+    "actor_with_reserved_name": ((8, 23, "nobody can be called 'vault'", None),),
+    "actors_overdrawn_syntax": (
+        (1, 24, "'-500' is negative", None),
+        (1, 30, "unknown token 'DAI'", None),
+    ),
+    "start_is_no_time": ((1, 8, "is no time", None),),
+    "start_is_a_date": ((1, 8, "found '2024-01-01'", None),),
+    "block_time_without_unit": ((1, 13, "'12' has no unit", None),),
+    "chain_id_zero": ((1, 11, "'0' is out of range", None),),
+    "tags_as_text": ((1, 7, "found 'enzyme'", None),),
+    "unknown_step": ((8, 5, "unknown step 'depositt'", "deposit"),),
+    "step_is_a_word": ((9, 5, "the step 'sync' is a word", "sync:"),),
+    "two_verbs": ((9, 5, "a second verb, 'sync', beside 'deposit'", None),),
+    "keys_beside_the_verb": (
+        (8, 5, "'deposit' lacks 'caller', 'assets'", None),
+        (9, 5, "unknown key 'caller' beside 'deposit'", None),
+        (10, 5, "unknown key 'assets' beside 'deposit'", None),
+    ),
+    "unknown_key_in_step": ((8, 30, "unknown key 'asset' in 'deposit'", "assets"),),
+    "missing_key": ((8, 5, "'redeem' lacks 'shares'", None),),
+    "note_misspelt": ((9, 5, "unknown key 'notes' beside 'deposit'", "note"),),
+    "steps_not_yet": (
+        (8, 5, "step 'transaction' is not supported yet", None),
+        (9, 5, "step 'reorg' is not supported yet", None),
+        (10, 5, "step 'request_deposit' is not supported yet", None),
+        (11, 5, "step 'request_redeem' is not supported yet", None),
+        (12, 5, "step 'claim' is not supported yet", None),
+        (13, 5, "step 'cancel' is not supported yet", None),
+        (14, 5, "step 'settle' is not supported yet", None),
+        (15, 5, "step 'borrow' is not supported yet", None),
+        (16, 5, "step 'repay' is not supported yet", None),
+        (17, 5, "step 'charge_fee' is not supported yet", None),
+        (18, 5, "step 'replace_accessor' is not supported yet", None),
+        (19, 5, "step 'emit' is not supported yet", None),
+        (20, 5, "step 'pause' is not supported yet", None),
+        (21, 5, "step 'accrue' is not supported yet", None),
+        (22, 5, "step 'correct_accounts' is not supported yet", None),
+        (23, 5, "step 'crash' is not supported yet", None),
+        (24, 5, "step 'node' is not supported yet", None),
+    ),
+    "redeem_assets_not_yet": ((10, 40, "key 'assets' in 'redeem' is not supported yet", None),),
+    "steps_as_mapping": ((7, 8, "found a mapping", None),),
+    "no_steps": ((7, 1, "the scenario has no steps, so it checks nothing", None),),
+    "never_syncs": ((7, 1, "the scenario never syncs, so it checks nothing", None),),
+    "amount_as_float": ((8, 38, "'1e18' is a floating-point number", None),),
+    "amount_with_too_many_decimals": ((8, 38, "has too many decimals", None),),
+    "amount_of_unknown_token": ((8, 37, "unknown token 'WTEH'", "WETH"),),
+    "amount_of_wrong_token": ((8, 38, "'5 WETH' is in WETH", None),),
+    "amount_names_no_token": ((8, 37, "'5' names no token", None),),
+    "amount_negative": ((8, 38, "'-5 USDC' is negative", None),),
+    "amount_without_space": ((8, 38, "lacks a space", "500 USDC"),),
+    "amount_with_comma": ((8, 38, "found '1,000 USDC'", None),),
+    "amount_raw_fraction": ((8, 38, "raw units are whole", None),),
+    "amount_above_all": ((10, 37, "'101%' is more than there is", None),),
+    "amount_too_big": ((8, 38, "does not fit into 256 bits", None),),
+    "amount_is_nothing": ((8, 30, "found nothing", None),),
+    "amount_is_a_list": ((8, 38, "found a list", None),),
+    "mint_takes_no_percentage": ((8, 35, "'40%' is no exact amount", None),),
+    "shares_in_assets": ((10, 37, "'5 USDC' is in USDC", None),),
+    "length_with_wrong_unit": ((9, 11, "unknown unit 'hrs'", "hours"),),
+    "length_of_nothing": ((9, 11, "'0 s' is out of range", None),),
+    "length_of_half_a_second": ((9, 11, "no whole number of seconds", None),),
+    "wait_until_the_past": ((9, 19, "is not after block 3", None),),
+    "time_runs_out": ((83, 5, "time runs out", None),),
+    "calendar_runs_out": ((87, 5, "time runs out", None),),
+    "mine_nothing": ((9, 11, "'0' is out of range", None),),
+    "mine_too_many": ((10, 5, "this makes more than 100000 blocks", None),),
+    "sync_in_a_block": ((10, 9, "'sync' cannot stand inside a block", None),),
+    "block_in_a_block": ((9, 9, "'block' cannot stand inside a block", None),),
+    "empty_block": ((9, 5, "the block is empty", None),),
+    "expect_in_a_block": ((10, 9, "'expect' cannot stand inside a block", None),),
+    "wait_refused": ((10, 5, "'wait' cannot be refused", None),),
+    "block_refused": ((9, 5, "'block' cannot be refused", None),),
+    "refused_false": ((9, 14, "'refused: false' says nothing", None),),
+    "mint_and_withdraw_on_enzyme": (
+        (8, 5, "'mint' is not possible on enzyme", None),
+        (9, 5, "'withdraw' is not possible on enzyme", None),
+    ),
+    "owner_on_enzyme": ((10, 34, "on enzyme nobody redeems another's shares", "bob"),),
+    "trade_on_erc4626": ((10, 5, "'trade' is not possible on erc4626", None),),
+    "restart_with_unknown_vault": ((10, 22, "unknown vault 'seconds'", "second"),),
+    "trade_before_a_sync": ((9, 5, "a trade before a sync", None),),
+    "trade_after_unsynced_flow": ((11, 5, "a trade after the flow of block 4, line 10", None),),
+    "trade_after_a_flow_of_its_block": ((12, 9, "a trade after the flow of block 4, line 11", None),),
+    "trade_after_a_short_sync": ((10, 5, "a trade after the flow of block 3, line 8", None),),
+    "trade_without_the_reserve": ((10, 32, "neither WETH nor aUSDC is the reserve", None),),
+    "trade_for_itself": ((10, 32, "USDC is sold for itself", None),),
+    "trade_buys_a_share_of_it": ((10, 32, "'40% WETH' is no exact amount", None),),
+    "sale_of_what_was_not_bought": ((10, 19, "no position of WETH can be open", None),),
+    "position_that_cannot_exist": ((11, 50, "there is no position 5: at most 1 can have been opened by then", None),),
+    "sale_opens_a_position": ((11, 50, "a sale opens no position", None),),
+    "close_before_a_supply": ((10, 5, "there is nothing to close", None),),
+    "supply_into_a_plain_token": ((10, 31, "WETH is a plain token", "aUSDC"),),
+    "supply_into_a_foreign_pool": ((10, 31, "aUSDC wraps WETH, not the reserve USDC", None),),
+    "supply_after_an_unsynced_rebase": ((12, 5, "a supply after the rebase of aUSDC in line 11", None),),
+    "rebase_of_a_plain_token": ((10, 21, "USDC is a plain token", "aUSDC"),),
+    "rebase_says_both": (
+        (10, 42, "'factor' or 'balance'", None),
+        (11, 5, "'factor' or 'balance'", None),
+    ),
+    "flag_in_words": ((10, 50, "found 'yes'", None),),
+    "end_block_beyond_the_head": ((9, 23, "block 4 is beyond the head, which is 3 then", None),),
+    "end_block_below_genesis": ((9, 23, "head-4 is below block 0", None),),
+    "end_block_misspelt": ((9, 23, "found 'head+4'", None),),
+    "sync_ends_before_a_trade": ((11, 23, "the sync ends at block 3, before the trade of block 4, line 10", None),),
+    "chunk_zero": ((9, 19, "'0' is out of range", None),),
+    "cycle_is_no_time": ((9, 19, "found 'noon'", None),),
+    "sync_with_a_word": ((9, 11, "found 'now'", None),),
+    "expect_unknown_key": ((11, 7, "unknown key 'update' in 'expect'", "updates"),),
+    "expect_nothing": ((10, 5, "'expect' names nothing", None),),
+    "expect_unknown_field": ((12, 12, "unknown field 'quantiti' in an entry of 'updates'", "quantity"),),
+    "expect_unknown_cause": ((12, 19, "unknown cause 'redemtion'", "redemption"),),
+    "expect_unknown_position_type": ((12, 27, "unknown position type 'position'", "open_position"),),
+    "expect_clock_fields": (
+        (12, 12, "clock fields are not compared", None),
+        (13, 18, "clock fields are not compared", None),
+    ),
+    "expect_ids": (
+        (12, 12, "judged by the laws", None),
+        (14, 32, "judged by the laws", None),
+    ),
+    "expect_unknown_token": ((11, 18, "unknown token 'USCD'", "USDC"),),
+    "expect_unknown_owner": ((12, 19, "unknown actor 'alcie'", "alice"),),
+    "expect_null_where_none_is": (
+        (12, 12, "'quantity' is never null", None),
+        (13, 19, "'cause' is never null", None),
+    ),
+    "expect_field_twice": ((12, 26, "'owner_address' is named twice", None),),
+    "expect_position_that_cannot_exist": ((11, 19, "there is no position 1: none can have been opened by then", None),),
+    "expect_position_by_name": ((11, 19, "found 'first'", None),),
+    "expect_updates_in_a_step_of_its_own": ((10, 14, "'updates' are those that a syncing step added", None),),
+    "expect_raw_without_token": ((12, 22, "'-1 raw' names no token", None),),
+    "expect_contradicts_its_asset": ((12, 35, "'5 WETH' is in WETH, the asset is USDC", None),),
+    "expect_chain_within_contains": ((11, 18, "unknown key 'chain' in 'contains'", None),),
+    "expect_refused": ((11, 5, "'expect' cannot be refused", None),),
+    "many_at_once": (
+        (1, 1, "unknown key 'titel'", "title"),
+        (4, 29, "'-1' is negative", None),
+        (8, 5, "unknown step 'depositt'", "deposit"),
+        (9, 38, "'5 WETH' is in WETH", None),
+        (9, 46, "unknown key 'reciever' in 'deposit'", "receiver"),
+        (10, 37, "'1e3' is a floating-point number", None),
+        (11, 19, "found 'soon'", None),
+        (13, 24, "'5 USDC' is in USDC", None),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_each_problem_stands_at_its_place_with_its_suggestion(name: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load(FOLDER / f"{name}.yaml", name=f"{name}.yaml")
+    problems = caught.value.problems
+    expected = [(line, column, suggestion) for line, column, _, suggestion in EXPECTED[name]]
+    actual = [(problem.location.line, problem.location.column, problem.suggestion) for problem in problems]
+    assert expected == actual, str(caught.value)
+    for (_, _, part, _), problem in zip(EXPECTED[name], problems, strict=True):
+        assert part in problem.message
+        assert problem.location.file == f"{name}.yaml"
+
+
+def test_corpus_and_table_are_the_same() -> None:
+    assert sorted(EXPECTED) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
