@@ -1,13 +1,19 @@
-"""A run made by hand, for the tests of the reports: several breaks, errors, and whatever is unpleasant to draw."""
+"""A run made by hand, for the tests of the reports: several breaks, errors, and whatever is unpleasant to draw.
+
+``python -m tests.report_sample`` writes the golden files anew; their diff is what to review.
+"""
 
 from __future__ import annotations
 
+import pathlib
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 
 from harness.errors import Location, Problem
 from harness.reconcile.diff import Break, BreakKind, ItemKind, ReconcilingItem, Statement
+from harness.report.html import to_html
+from harness.report.junit import to_junit
 from harness.report.results import (
     RunResult,
     ScenarioResult,
@@ -15,7 +21,9 @@ from harness.report.results import (
     TimelineBlock,
     TimelineEntry,
     Verdict,
+    to_json,
 )
+from harness.report.terminal import render_summary
 from harness.units import Token
 
 USDC = Token(symbol="USDC", decimals=6)
@@ -395,3 +403,19 @@ def large_run(scenarios: int = 300, breaks: int = 2) -> RunResult:
             for number in range(scenarios)
         ),
     )
+
+
+def goldens() -> dict[str, str]:
+    """What each golden file must hold."""
+    run = sample_run()
+    return {
+        "report.html": to_html(run),
+        "report.json": to_json(run),
+        "report.junit.xml": to_junit(run),
+        "report.txt": render_summary(run),
+    }
+
+
+if __name__ == "__main__":
+    for name, text in goldens().items():
+        (pathlib.Path(__file__).parent / "golden" / name).write_bytes(text.encode())

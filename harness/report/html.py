@@ -28,6 +28,7 @@ from harness.report.results import (
     error_text,
     gap_worth,
     headline,
+    largest_gap,
     name_text,
     place_text,
     portable,
@@ -75,6 +76,7 @@ def to_html(run: RunResult) -> str:
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
             headline=headline(run),
+            largest=_largest(run, views),
             counts=counts_text(run),
             verdict=_run_verdict(run),
             tally=_tally(run),
@@ -227,7 +229,7 @@ def _finding(number: int, found: Break) -> _Finding:
         found=found,
         expected=sides[0],
         actual=sides[1],
-        is_amount=bool(shown) and all(_STARTS_AS_AMOUNT.match(side) for side in shown),
+        is_amount=bool(shown and found.gap) and all(_STARTS_AS_AMOUNT.match(side) for side in shown),
     )
 
 
@@ -357,6 +359,13 @@ def _run_verdict(run: RunResult) -> str:
         if run.count(verdict):
             return verdict.value
     return Verdict.error.value
+
+
+def _largest(run: RunResult, views: Sequence[_View]) -> tuple[_View, Break] | None:
+    largest = largest_gap(run)
+    if largest is None:
+        return None
+    return next(view for view in views if view.result is largest[0]), largest[1]
 
 
 def _tally(run: RunResult) -> list[tuple[str, int, float, float]]:

@@ -59,13 +59,13 @@ def _add_case(suite: ElementTree.Element, result: ScenarioResult) -> None:
         text = error_text(result)
         kind = "internal" if result.internal else "error"
         error = ElementTree.SubElement(case, "error", {"message": text.split("\n", 1)[0], "type": kind})
-        error.text = "\n" + text + "\n"
+        error.text = "\n" + text + _sentences(result)
 
 
 def _sentences(result: ScenarioResult) -> str:
     lines = [""]
     for found in result.breaks:
-        where = "" if found.location is None else f"{printable(found.location.file)}:{found.location.line}: "
+        where = "" if found.location is None else printable(f"{found.location.file}:{found.location.line}: ")
         lines.append(where + printable(found.sentence))
         lines.append(f"    {name_text(found)}")
         details = {

@@ -260,31 +260,36 @@ def counts_text(run: RunResult) -> str:
 
 
 def headline(run: RunResult) -> str:
-    """Give the run's verdict as one sentence (two, where some scenarios could not be judged)."""
+    """Give the run's verdict as one sentence."""
     total, differ, errors = len(run.scenarios), run.count(Verdict.differ), run.count(Verdict.error)
     if not total:
         return "No scenario was run, so nothing is proved."
-    said = []
+    of_all = f"of {_plural(total, 'scenario')}"
     if differ:
-        said.append(f"Books and chain differ in {differ:,} of {_plural(total, 'scenario')}{_largest(run)}.")
+        rest = f", and {errors:,} could not be judged" if errors else ""
+        return f"Books and chain differ in {differ:,} {of_all}{rest}."
     if errors:
-        said.append(f"{errors:,} of {_plural(total, 'scenario')} could not be judged.")
-    if not said:
-        return f"Books equal the chain in {'the one scenario' if total == 1 else f'all {total:,} scenarios'}."
-    return " ".join(said)
+        return f"{errors:,} {of_all} could not be judged."
+    return f"Books equal the chain in {'the one scenario' if total == 1 else f'all {total:,} scenarios'}."
 
 
-def _largest(run: RunResult) -> str:
-    breaks = [(found, result) for result in run.scenarios for found in result.breaks]
-    if not breaks:
-        return ""
-    found, result = max(breaks, key=lambda pair: worth_at_stake(pair[0]))
-    if not worth_at_stake(found):
-        return ""
+def largest_gap(run: RunResult) -> tuple[ScenarioResult, Break] | None:
+    """Find the break with most money at stake, and its scenario; None where no break has a worth."""
+    breaks = [(result, found) for result in run.scenarios for found in result.breaks]
+    result, found = max(breaks, key=lambda pair: worth_at_stake(pair[1]), default=(None, None))
+    return None if result is None or found is None or not worth_at_stake(found) else (result, found)
+
+
+def largest_gap_text(run: RunResult) -> str | None:
+    """Say how much money is at stake, and where; one sentence, or None where no break has a worth."""
+    largest = largest_gap(run)
+    if largest is None:
+        return None
+    result, found = largest
     money = usd(gap_worth(found) or 0.0, signed=True)
     size = money if found.gap is None else f"{found.gap} ({money})"
     line = "" if found.location is None else f", line {found.location.line}"
-    return printable(f"; the largest gap is {size}, in {result.id}{line}")
+    return printable(f"The largest gap is {size}, in {result.id}{line}.")
 
 
 # -- the same bytes from any folder

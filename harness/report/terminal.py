@@ -21,6 +21,7 @@ from harness.report.results import (
     error_text,
     gap_text,
     headline,
+    largest_gap_text,
     name_text,
     place_text,
     printable,
@@ -43,7 +44,7 @@ def print_scenario(console: Console, result: ScenarioResult, *, width: int = 0) 
     """
     blocks = max((block.number for block in result.timeline), default=0)
     line = _verdict(result.verdict)
-    line.append(printable(result.id).replace("\n", "\u240a").ljust(min(width, _WIDEST)))
+    line.append(_one_line(result.id).ljust(min(width, _WIDEST)))
     line.append(f"  {blocks:>5,} blocks  {result.checks:>6,} checks  {result.seconds:>6.2f} s", style="dim")
     _print(console, line)
 
@@ -58,14 +59,29 @@ def print_summary(console: Console, run: RunResult) -> None:
     _print(console, Text())
     style = "bold green" if run.scenarios and run.count(Verdict.reconciled) == len(run.scenarios) else "bold red"
     _print(console, Text(headline(run), style=style))
+    if (largest := largest_gap_text(run)) is not None:
+        _print(console, _indented(largest))
     _print(console, Text(counts_text(run)))
 
 
 def render_summary(run: RunResult) -> str:
     """Give what `print_summary` prints where there is no terminal."""
-    out = io.StringIO()
-    print_summary(Console(file=out, force_terminal=False, color_system=None, width=100, _environ={}), run)
+    console, out = _paper()
+    print_summary(console, run)
     return out.getvalue()
+
+
+def render_breaks(result: ScenarioResult) -> str:
+    """Give one scenario's breaks as `print_summary` shows them where there is no terminal."""
+    console, out = _paper()
+    _print_breaks(console, result)
+    return out.getvalue()
+
+
+def _paper() -> tuple[Console, io.StringIO]:
+    """A console that the environment cannot change, and what is written to it."""
+    out = io.StringIO()
+    return Console(file=out, force_terminal=False, color_system=None, width=100, _environ={}), out
 
 
 def _print(console: Console, line: Text) -> None:
@@ -77,15 +93,17 @@ def _verdict(verdict: Verdict) -> Text:
 
 
 def _print_failure(console: Console, result: ScenarioResult) -> None:
-    title = printable(result.title).replace("\n", " ")
-    _print(console, _verdict(result.verdict).append(f"{printable(result.id)}  {title}", style="bold"))
+    _print(console, _verdict(result.verdict).append(f"{_one_line(result.id)}  {_one_line(result.title)}", style="bold"))
     if result.verdict is Verdict.error:
         if result.internal:
             _print(console, Text("The harness itself failed; this says nothing about the syncer.", style="yellow"))
         _print_error(console, result)
-        return
+    _print_breaks(console, result)
+
+
+def _print_breaks(console: Console, result: ScenarioResult) -> None:
     for found in result.breaks[:BREAKS_SHOWN]:
-        _print_break(console, found)
+        _print_break(console, result, found)
     left = len(result.breaks) - BREAKS_SHOWN
     if left > 0:
         _print(console, Text(f"    and {left} more, in the HTML report and in results.json"))
@@ -93,22 +111,19 @@ def _print_failure(console: Console, result: ScenarioResult) -> None:
 
 def _print_error(console: Console, result: ScenarioResult) -> None:
     if not result.problems:
-        _print(console, Text(f"{printable(result.id)}: ", style="cyan").append_text(_indented(error_text(result))))
+        _print(console, _place(result.id).append_text(_indented(error_text(result))))
     for problem in result.problems:
-        line = Text(printable(f"{problem.location}: "), style="cyan")
-        _print(console, line.append_text(_indented(printable(problem.message))))
+        _print(console, _place(str(problem.location)).append_text(_indented(printable(problem.message))))
         if problem.expected is not None:
             _print(console, Text("    expected ").append_text(_indented(printable(problem.expected))))
         if problem.suggestion is not None:
             _print(console, Text("    did you mean ").append_text(_indented(printable(repr(problem.suggestion) + "?"))))
 
 
-def _print_break(console: Console, found: Break) -> None:
-    line = Text()
-    if found.location is not None:
-        line.append(printable(f"{found.location.file}:{found.location.line}: "), style="cyan")
-    _print(console, line.append_text(_indented(printable(found.sentence))))
-    _print(console, Text(f"    {name_text(found)}", style="dim"))
+def _print_break(console: Console, result: ScenarioResult, found: Break) -> None:
+    place = result.id if found.location is None else f"{found.location.file}:{found.location.line}"
+    _print(console, _place(place).append_text(_indented(printable(found.sentence))))
+    _print(console, Text("    ").append_text(_indented(name_text(found), "dim")))
     details = {
         "expected": found.expected,
         "actual": found.actual,
@@ -120,6 +135,15 @@ def _print_break(console: Console, found: Break) -> None:
         if text is not None:
             style = "bold" if label == "gap" else ""
             _print(console, Text(f"    {label:<10}").append_text(_indented(printable(text), style)))
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", "\u240a")
+
+
+def _place(text: str) -> Text:
+    """What a line begins with, so that editors can jump and nothing said by others comes first."""
+    return Text().append(f"{_one_line(text)}: ", style="cyan")
 
 
 def _indented(text: str, style: str = "") -> Text:
