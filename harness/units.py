@@ -124,7 +124,7 @@ def parse_units(text: str, decimals: int) -> int:
     >>> parse_units("1_000.5", 6)
     1000500000
     """
-    scaled = parse_decimal(text) * 10**decimals
+    scaled = parse_decimal(text) * Fraction(10**decimals)
     if scaled.denominator != 1:
         raise ValueError(f"{text.strip()!r} has more than {decimals} decimals")
     return scaled.numerator
@@ -173,7 +173,7 @@ def to_raw(value: Decimal, decimals: int) -> int:
     >>> to_raw(Decimal("1.5"), 6)
     1500000
     """
-    scaled = exact(value) * 10**decimals
+    scaled = exact(value) * Fraction(10**decimals)
     if scaled.denominator != 1:
         raise ValueError(f"{value} has more than {decimals} decimals")
     return scaled.numerator

@@ -78,7 +78,7 @@ class ItemKind(enum.StrEnum):
     rounded = "rounded"
     interest_not_synced = "interest not yet synced"
     flow_not_synced = "flow not yet synced"
-    never_traded = "held, but never bought through a trade"
+    skipped = "dust leg, skipped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +109,12 @@ class Statement:
     items: tuple[ReconcilingItem, ...]
     price: Fraction
     """USD per token at the sync point's block."""
+
+    @property
+    def unaccounted(self) -> int:
+        """What of the closing neither the opening nor any booked move accounts for; 0 in books that add up."""
+        booked = self.deposits + self.redemptions + self.interest + self.trades + self.corrections
+        return self.closing - self.opening - booked
 
     @property
     def difference(self) -> int:

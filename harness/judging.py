@@ -1,0 +1,151 @@
+"""What one point of a session shows: its breaks and statements. Pure: points in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import Location
+from harness.ledger.bookkeeping import Refusal
+from harness.reconcile.compare import compare_books, entries
+from harness.reconcile.diff import Break, BreakKind, Diff
+from harness.reconcile.expect import Mismatch, added_updates, judge_books, judge_chain
+from harness.reconcile.laws import LAWS, Checkpoint, judge_laws
+from harness.reconcile.statement import statements
+from harness.session import Point
+from harness.units import format_units
+from harness.world.play import CheckAct, Played, SyncAct
+
+
+def judge(played: Played, point: Point) -> Diff:
+    """Hold one point against the ledger, the laws and what the author expects of it."""
+    if isinstance(point.act, SyncAct):
+        failed = _failed(point.act, point)
+        if failed is not None:
+            return Diff(breaks=(failed,))
+        if isinstance(point.act.expected, Refusal):
+            return Diff()
+    expected = point.act.expected
+    assert not isinstance(expected, Refusal), "refusals are judged above"
+    block = block_of(point)
+    location = place_of(point)
+    drawn = statements(point.before, point.after, expected, played.ledger, block)
+    compared = compare_books(expected, point.after, played.ledger, location)
+    laws = judge_laws(Checkpoint(before=point.before, books=point.after, statements=drawn, found_at=location))
+    # Where books differ from the ledger's already, an `expect` that the ledger meets says nothing new.
+    expects = () if compared else _expect_breaks(played, point)
+    return Diff(breaks=(*compared, *laws, *expects), statements=drawn)
+
+
+def block_of(point: Point) -> int:
+    """The block at which a point looks at the chain."""
+    return point.act.operation.end_block if isinstance(point.act, SyncAct) else point.act.block
+
+
+def place_of(point: Point) -> Location:
+    """The step that a point belongs to."""
+    return point.act.operation.location if isinstance(point.act, SyncAct) else point.act.location
+
+
+def count_checks(point: Point) -> int:
+    """How many things a point's judgement holds against each other: updates, refs, holdings, checkpoints, laws."""
+    if isinstance(point.act.expected, Refusal):
+        return 1
+    books = point.act.expected
+    portfolio = books.portfolio
+    holdings = len(portfolio.reserves) + len(portfolio.open_positions) + len(portfolio.closed_positions)
+    return len(entries(books)) + len(books.sync.treasury.balance_update_refs) + holdings + 4 + len(LAWS)
+
+
+def _failed(act: SyncAct, point: Point) -> Break | None:
+    """Judge how an operation ended, before any books are looked at."""
+    operation = act.operation
+    what = f"{operation.kind} at block {operation.end_block}"
+
+    def broken(kind: BreakKind, sentence: str, expected: str, actual: str) -> Break:
+        return Break(
+            kind=kind,
+            sentence=sentence,
+            field=operation.kind,
+            expected=expected,
+            actual=actual,
+            block=operation.end_block,
+            location=operation.location,
+            found_at=operation.location,
+        )
+
+    if point.failure is not None:
+        words = {
+            BreakKind.raised: "raised an error",
+            BreakKind.timeout: "did not come back",
+            BreakKind.no_books: "returned something that is no books",
+        }[point.failure.kind]
+        due = "a refusal" if isinstance(act.expected, Refusal) else "books"
+        return broken(
+            point.failure.kind, f"The syncer {words} in {what}: {point.failure.message}.", due, point.failure.message
+        )
+    if isinstance(act.expected, Refusal):
+        if point.refusal is None:
+            sentence = f"The syncer did not refuse {what}, and {act.expected.reason}."
+            return broken(BreakKind.not_refused, sentence, f"a refusal: {act.expected.reason}", "books")
+        if act.announced and act.announced not in point.refusal:
+            sentence = f"The syncer refused {what} as {point.refusal!r}, which does not contain {act.announced!r}."
+            return broken(BreakKind.not_refused, sentence, f"a reason with {act.announced!r}", point.refusal)
+        return None
+    if point.refusal is not None:
+        sentence = f"The syncer refused {what}, and nothing there is a reason to refuse: {point.refusal}."
+        return broken(BreakKind.refused, sentence, "books", f"a refusal: {point.refusal}")
+    return None
+
+
+def _expect_breaks(played: Played, point: Point) -> tuple[Break, ...]:
+    expectation = point.act.expectation
+    if expectation is None:
+        return ()
+    added = added_updates(point.before, point.after)
+    mismatches = judge_books(expectation, point.after, added, played.ledger.setting)
+    return tuple(_as_break(played, mismatch, place_of(point)) for mismatch in mismatches)
+
+
+def _as_break(played: Played, mismatch: Mismatch, found_at: Location) -> Break:
+    setting = played.ledger.setting
+    update = mismatch.update
+    asset = setting.assets.get(mismatch.asset or "")
+    gap = None if mismatch.gap_raw is None or asset is None else format_units(mismatch.gap_raw, asset.decimals)
+    return Break(
+        kind=BreakKind.different,
+        sentence=f"{mismatch.path} should be {mismatch.expected}, and is {mismatch.actual}.",
+        field=mismatch.path,
+        expected=mismatch.expected,
+        actual=mismatch.actual,
+        asset=mismatch.asset,
+        position_id=None if update is None else update.position_id,
+        gap_raw=mismatch.gap_raw,
+        gap=gap,
+        block=None if update is None else update.block_number,
+        transaction=None if update is None else update.tx_hash,
+        log_index=None if update is None else update.log_index,
+        location=mismatch.location,
+        found_at=found_at,
+    )
+
+
+def contradictions(played: Played) -> tuple[Mismatch, ...]:
+    """Find what authors expect that the ledger itself contradicts: their mistake, whatever the syncer does."""
+    found: list[Mismatch] = []
+    for act in played.acts:
+        if isinstance(act, SyncAct | CheckAct) and act.expectation is not None:
+            found.extend(_contradicted(played, act))
+    return tuple(found)
+
+
+def _contradicted(played: Played, act: SyncAct | CheckAct) -> Sequence[Mismatch]:
+    expectation = act.expectation
+    expected = act.expected
+    if expectation is None or isinstance(expected, Refusal):
+        return ()
+    before = act.before if isinstance(act, SyncAct) else expected
+    block = act.operation.end_block if isinstance(act, SyncAct) else act.block
+    mismatches = list(judge_books(expectation, expected, added_updates(before, expected), played.ledger.setting))
+    if expectation.chain is not None:
+        mismatches += judge_chain(expectation.chain, played.ledger, played.share_price(block), block)
+    return mismatches

@@ -1,0 +1,276 @@
+"""What is always true of books, whatever happened: laws that need no ledger but for the chain's balances.
+
+Each law is a function that gives the sentences by which books break it. A law that its precondition does not
+cover says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+
+from harness.books.records import (
+    BalanceEventRef,
+    BalanceUpdate,
+    BalanceUpdateCause,
+    Books,
+    InterestTracker,
+    LoanSide,
+    Position,
+    ReservePosition,
+)
+from harness.errors import Location
+from harness.reconcile.compare import Entry, entries, every_position
+from harness.reconcile.diff import Break, BreakKind, Statement
+from harness.units import exact, format_units
+
+IN_TREASURY = frozenset(
+    {BalanceUpdateCause.deposit, BalanceUpdateCause.redemption, BalanceUpdateCause.deposit_and_redemption}
+)
+IN_ACCOUNTING = frozenset({BalanceUpdateCause.correction, BalanceUpdateCause.vault_flow})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What laws are judged on: the books before and after one operation, and the statements then."""
+
+    before: Books
+    books: Books
+    statements: Sequence[Statement]
+    found_at: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One way in which a law is broken."""
+
+    sentence: str
+    asset: str | None = None
+    position_id: int | None = None
+    update: BalanceUpdate | None = None
+    gap_raw: int | None = None
+    gap: str | None = None
+    gap_usd: float | None = None
+
+
+Law = Callable[[Checkpoint], Iterator[Violation]]
+
+
+def sums_add_up(checkpoint: Checkpoint) -> Iterator[Violation]:
+    """Hold each position's trades and updates, and each update's old balance, against its quantity (law 1).
+
+    Precondition: none. A reserve's own trades are known from the positions.
+    """
+    for statement in checkpoint.statements:
+        if statement.unaccounted:
+            raw = format_units(statement.unaccounted, statement.token.decimals)
+            yield Violation(
+                sentence=f"The {statement.token.symbol} in the books do not add up: opening and everything booked since "
+                f"leave {raw} {statement.token.symbol} unaccounted for.",
+                asset=statement.token.symbol,
+                gap_raw=statement.unaccounted,
+                gap=raw,
+                gap_usd=float(statement.unaccounted * statement.price / 10**statement.token.decimals),
+            )
+    for position in every_position(checkpoint.books):
+        yield from _loan_adds_up(position)
+    known = {entry.update.balance_update_id for entry in entries(checkpoint.before)}
+    yield from _old_balances(checkpoint, known)
+
+
+def _loan_adds_up(position: Position) -> Iterator[Violation]:
+    loan = position.loan
+    if loan is None or loan.collateral is None or loan.collateral_interest is None:
+        return
+    tracked = _tracked(loan.collateral, loan.collateral_interest)
+    last = exact(loan.collateral_interest.last_token_amount)
+    if not tracked == last == position.quantity:
+        yield Violation(
+            sentence=f"The loan of position {position.position_id} does not add up: principal and interest make "
+            f"{_text(tracked)}, the tracker says {_text(last)}, the position holds {_text(position.quantity)}.",
+            asset=position.asset.token_symbol,
+            position_id=position.position_id,
+        )
+
+
+def _tracked(side: LoanSide, tracker: InterestTracker) -> Fraction:
+    return exact(side.quantity) + exact(tracker.last_accrued_interest) - exact(tracker.interest_payments)
+
+
+def _old_balances(checkpoint: Checkpoint, known: set[int]) -> Iterator[Violation]:
+    """Each new update starts where the one before it in its holding ended; trades lie between operations only."""
+    new: dict[int | None, list[BalanceUpdate]] = {}
+    for entry in entries(checkpoint.books):
+        if entry.update.balance_update_id not in known:
+            new.setdefault(entry.holder_id, []).append(entry.update)
+    holdings: Mapping[int | None, ReservePosition | Position] = {
+        **{None: reserve for reserve in checkpoint.books.portfolio.reserves.values()},
+        **{position.position_id: position for position in every_position(checkpoint.books)},
+    }
+    for holder_id, updates in new.items():
+        balance = exact_quantity(holdings[holder_id]) - sum((exact(update.quantity) for update in updates), Fraction(0))
+        for update in updates:
+            if exact(update.old_balance) != balance:
+                yield Violation(
+                    sentence=f"Balance update {update.balance_update_id} ({update.cause}) starts at {_plain(update.old_balance)} "
+                    f"{update.asset.token_symbol}, and the one before it ended at {_text(balance)}.",
+                    asset=update.asset.token_symbol,
+                    position_id=holder_id,
+                    update=update,
+                )
+            balance = exact(update.old_balance) + exact(update.quantity)
+
+
+def exact_quantity(holding: ReservePosition | Position) -> Fraction:
+    """What a holding holds, in tokens."""
+    return holding.quantity if isinstance(holding, Position) else exact(holding.quantity)
+
+
+def books_equal_chain(checkpoint: Checkpoint) -> Iterator[Violation]:
+    """Hold closing balances against the chain's, apart from what no sync is meant to see yet (law 2).
+
+    Precondition: the reconciling items are the ledger's, so they hold for books that are right.
+    """
+    for statement in checkpoint.statements:
+        if statement.unexplained:
+            symbol, decimals = statement.token.symbol, statement.token.decimals
+            gap = -statement.unexplained
+            yield Violation(
+                sentence=f"The books hold {format_units(statement.closing, decimals)} {symbol}, the chain "
+                f"{format_units(statement.on_chain, decimals)}, and {format_units(gap, decimals)} {symbol} of that has no reason.",
+                asset=symbol,
+                gap_raw=gap,
+                gap=format_units(gap, decimals),
+                gap_usd=float(gap * statement.price / 10**decimals),
+            )
+
+
+def ids_and_refs_match(checkpoint: Checkpoint) -> Iterator[Violation]:
+    """Want update ids unique and rising over the portfolio, and one ref for each update whose cause has refs (law 3)."""
+    found = entries(checkpoint.books)
+    count = Counter(entry.update.balance_update_id for entry in found)
+    for update_id, times in count.items():
+        if times > 1:
+            yield Violation(sentence=f"Balance update id {update_id} is used {times} times.")
+    before = {entry.update.balance_update_id for entry in entries(checkpoint.before)}
+    highest = max(before, default=0)
+    for entry in found:
+        update_id = entry.update.balance_update_id
+        if update_id not in before and update_id <= highest:
+            yield Violation(
+                sentence=f"Balance update id {update_id} is new and not above {highest}, the last one before it.",
+                update=entry.update,
+            )
+    last = max(count, default=0)
+    if checkpoint.books.portfolio.next_balance_update_id <= last:
+        yield Violation(
+            sentence=f"The next balance update id is {checkpoint.books.portfolio.next_balance_update_id}, and {last} is in use."
+        )
+    sync = checkpoint.books.sync
+    yield from _refs("treasury", sync.treasury.balance_update_refs, IN_TREASURY, found)
+    yield from _refs("accounting", sync.accounting.balance_update_refs, IN_ACCOUNTING, found)
+
+
+def _refs(
+    name: str, refs: Sequence[BalanceEventRef], causes: frozenset[BalanceUpdateCause], found: Sequence[Entry]
+) -> Iterator[Violation]:
+    updates = {entry.update.balance_update_id: entry.update for entry in found}
+    count = Counter(ref.balance_event_id for ref in refs)
+    for update_id, update in updates.items():
+        times = count.get(update_id, 0)
+        due = 1 if update.cause in causes else 0
+        if times != due:
+            yield Violation(
+                sentence=f"Balance update {update_id} ({update.cause}) has {times} refs in {name} instead of {due}.",
+                update=update,
+            )
+    for ref in refs:
+        target = updates.get(ref.balance_event_id)
+        if target is None:
+            yield Violation(
+                sentence=f"A ref in {name} points to balance update {ref.balance_event_id}, which does not exist."
+            )
+        elif (ref.cause, ref.position_type, ref.position_id) != (
+            target.cause,
+            target.position_type,
+            target.position_id,
+        ):
+            yield Violation(
+                sentence=f"The ref in {name} to balance update {ref.balance_event_id} describes another update.",
+                update=target,
+            )
+
+
+def nothing_lies_outside(checkpoint: Checkpoint) -> Iterator[Violation]:
+    """Want every update between deployment and the last block scanned, and no checkpoint to go back (law 6).
+
+    Precondition: the books are initialised. No reorganisation happened.
+    """
+    sync, before = checkpoint.books.sync, checkpoint.before.sync
+    start, cursor = sync.deployment.block_number, sync.treasury.last_block_scanned
+    if start is None:
+        return
+    for entry in entries(checkpoint.books):
+        block = entry.update.block_number
+        if block is not None and (block < start or (cursor is not None and block > cursor)):
+            yield Violation(
+                sentence=f"Balance update {entry.update.balance_update_id} is of block {block}, outside what was scanned "
+                f"({start} to {cursor}).",
+                update=entry.update,
+            )
+    checkpoints: tuple[tuple[str, datetime | int | None, datetime | int | None], ...] = (
+        ("treasury.last_block_scanned", before.treasury.last_block_scanned, cursor),
+        ("treasury.last_cycle_at", before.treasury.last_cycle_at, sync.treasury.last_cycle_at),
+        ("accounting.last_block_scanned", before.accounting.last_block_scanned, sync.accounting.last_block_scanned),
+        ("interest.last_sync_block", before.interest.last_sync_block, sync.interest.last_sync_block),
+        ("interest.last_sync_at", before.interest.last_sync_at, sync.interest.last_sync_at),
+    )
+    for name, earlier, later in checkpoints:
+        if earlier is not None and (later is None or later < earlier):  # type: ignore[operator]
+            yield Violation(sentence=f"{name} went back from {earlier} to {later}.")
+
+
+LAWS: Mapping[str, Law] = {
+    "sums-add-up": sums_add_up,
+    "books-equal-chain": books_equal_chain,
+    "ids-and-refs-match": ids_and_refs_match,
+    "nothing-lies-outside": nothing_lies_outside,
+}
+
+
+def judge_laws(checkpoint: Checkpoint) -> tuple[Break, ...]:
+    """Judge books by every law; one break for each violation, in the order of the laws."""
+    return tuple(
+        _as_break(name, violation, checkpoint.found_at) for name, law in LAWS.items() for violation in law(checkpoint)
+    )
+
+
+def _as_break(name: str, violation: Violation, found_at: Location) -> Break:
+    update = violation.update
+    return Break(
+        kind=BreakKind.law,
+        sentence=violation.sentence,
+        field=name,
+        asset=violation.asset or (update.asset.token_symbol if update is not None else None),
+        position_id=violation.position_id,
+        gap_raw=violation.gap_raw,
+        gap=violation.gap,
+        gap_usd=violation.gap_usd,
+        block=update.block_number if update is not None else None,
+        transaction=update.tx_hash if update is not None else None,
+        log_index=update.log_index if update is not None else None,
+        location=found_at,
+        found_at=found_at,
+    )
+
+
+def _text(value: Fraction) -> str:
+    return str(Decimal(value.numerator) / Decimal(value.denominator))
+
+
+def _plain(value: Decimal) -> str:
+    return format(value, "f")

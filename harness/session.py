@@ -1,0 +1,280 @@
+"""One syncer over one played scenario: asked for every operation in turn, guarded, its answers kept.
+
+A session never judges. It isolates: copies of books go in, only what is really books comes out, a syncer that
+raises or hangs is an answer like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import FrameType
+
+from harness.books import Books, check_books, copy_books, dump_books, load_books
+from harness.books.executor import book_trade
+from harness.chain import Node, View
+from harness.errors import BooksError, SyncRefused
+from harness.ledger.bookkeeping import Operation
+from harness.reconcile.diff import BreakKind
+from harness.syncers.protocol import Dust, Syncer, Target
+from harness.world.play import BookAct, CheckAct, Played, RestartAct, SyncAct
+
+SyncerFactory = Callable[[Target], Syncer]
+CLOCK_START = datetime(2030, 1, 1)
+"""The clock that syncers are given; it is never the chain's time."""
+SYNCER_ZONE = "Asia/Tokyo"
+"""Syncers run in a zone that is not UTC, so that local time shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """Another way to run the same operations. By law the books come out equal."""
+
+    name: str
+    words: str
+    """How the difference begins, e.g. ``With chunks of one block``."""
+    chunk: int | None = None
+    """The chunk size instead of the scenario's."""
+    twice: bool = False
+    """Each sync is done twice."""
+    reloaded: bool = False
+    """Books go through JSON, and a fresh syncer takes over, between any two operations."""
+
+
+PLAIN = Variation(name="plain", words="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An operation that did not end in books or a refusal."""
+
+    kind: BreakKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What came of one operation, or what an ``expect`` step found.
+
+    ``before`` are the syncer's books as the point before this one left them: trades booked since lie in between.
+    """
+
+    act: SyncAct | CheckAct
+    before: Books
+    after: Books
+    refusal: str | None = None
+    """The syncer's words, if it refused."""
+    failure: Failure | None = None
+
+
+class TradeNotBooked(Exception):
+    """A syncer's books are so wrong that the executor cannot book a trade into them."""
+
+    def __init__(self, act: BookAct, reason: str) -> None:
+        self.act = act
+        self.reason = reason
+        super().__init__(reason)
+
+
+class _OutOfTime(BaseException):
+    """Raised inside a syncer that takes too long; no ``except Exception`` of its own stops it."""
+
+
+class Session:
+    """Runs a syncer's operations over a played scenario.
+
+    Args:
+        played: The scenario.
+        factory: Makes a syncer for a target; called anew at each restart.
+        variation: How to run them.
+        timeout: Seconds per operation, or None. Kept in the main thread of a POSIX process.
+        memory: Reads of this chain that are remembered from session to session.
+    """
+
+    def __init__(
+        self,
+        played: Played,
+        factory: SyncerFactory,
+        *,
+        variation: Variation = PLAIN,
+        timeout: float | None = None,
+        memory: dict[object, object] | None = None,
+    ) -> None:
+        self._played = played
+        self._factory = factory
+        self._variation = variation
+        self._timeout = timeout
+        self._memory = memory if memory is not None else {}
+        self._syncer: Syncer | None = None
+        self._operations = 0
+        setting = played.ledger.setting
+        self._chain_id = setting.chain_id
+        self._vault = setting.vault
+        self._hint = setting.deployment_block
+        self._books = Books()
+        self._opening = self._books
+
+    def points(self) -> Iterator[Point]:
+        """Run every operation in turn; one point for each, and for each ``expect`` step.
+
+        Raises:
+            TradeNotBooked: If the executor cannot go on with the syncer's books.
+        """
+        for act in self._played.acts:
+            match act:
+                case SyncAct():
+                    point = self._sync(act)
+                    self._books = self._opening = point.after
+                    yield point
+                    if point.failure is not None and point.failure.kind is BreakKind.timeout:
+                        return
+                case BookAct():
+                    self._book(act)
+                case RestartAct():
+                    self._restart(act.chain_id, act.vault)
+                case CheckAct():
+                    yield Point(act=act, before=self._opening, after=self._books)
+                    self._opening = self._books
+
+    def _book(self, act: BookAct) -> None:
+        try:
+            self._books = book_trade(self._books, act.trade)
+        except (BooksError, ValueError) as error:
+            raise TradeNotBooked(act, str(error)) from error
+
+    def _restart(self, chain_id: int, vault: str) -> None:
+        self._chain_id, self._vault = chain_id, vault
+        self._syncer = None
+        self._books = load_books(dump_books(self._books))
+
+    def _sync(self, act: SyncAct) -> Point:
+        operation = act.operation
+        if operation.kind == "initialise" and operation.start_block not in (None, self._hint):
+            self._hint = operation.start_block or self._hint
+            self._syncer = None
+        before = self._books
+        if self._variation.reloaded:
+            self._syncer = None
+            before = load_books(dump_books(before))
+        after = self._ask(operation, before)
+        if self._variation.twice and operation.kind != "initialise" and isinstance(after, Books):
+            after = self._ask(operation, after)
+        match after:
+            case Books():
+                return Point(act=act, before=self._opening, after=after)
+            case str():
+                return Point(act=act, before=self._opening, after=before, refusal=after)
+            case _:
+                return Point(act=act, before=self._opening, after=before, failure=after)
+
+    def _ask(self, operation: Operation, before: Books) -> Books | str | Failure:
+        """Ask for one operation: books, or the words of a refusal, or how it failed."""
+        view = View(
+            Node(self._played.chain, head=operation.head, chain_id=self._chain_id),
+            end_block=operation.end_block,
+            now=CLOCK_START + timedelta(seconds=self._operations),
+            chunk=operation.chunk if self._variation.chunk is None else self._variation.chunk,
+            memory=self._memory,
+        )
+        self._operations += 1
+        try:
+            with _deadline(self._timeout), _foreign_zone(), contextlib.redirect_stdout(sys.stderr):
+                if self._syncer is None:
+                    self._syncer = self._factory(self._target())
+                answer = _call(self._syncer, operation, view, copy_books(before))
+            return check_books(answer)
+        except SyncRefused as refusal:
+            return str(refusal)
+        except BooksError as error:
+            return Failure(kind=BreakKind.no_books, message=str(error))
+        except _OutOfTime:
+            return Failure(kind=BreakKind.timeout, message=f"no answer within {self._timeout:g} seconds")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return Failure(kind=BreakKind.raised, message=_describe(error))
+
+    def _target(self) -> Target:
+        setting = self._played.ledger.setting
+        return Target(
+            kind=setting.kind,
+            chain_id=self._chain_id,
+            vault=self._vault,
+            deployer=setting.deployer,
+            holder=setting.holder if self._vault == setting.vault else self._vault,
+            reserve=setting.reserve_asset,
+            feeds={asset: setting.feeds[symbol] for symbol, asset in setting.assets.items()},
+            dust={
+                asset: Dust(absolute=setting.dust_absolute[symbol], relative=setting.dust_relative[symbol])
+                for symbol, asset in setting.assets.items()
+            },
+            interest_bound=setting.interest_bound,
+            start_block=self._hint,
+        )
+
+
+def _call(syncer: Syncer, operation: Operation, view: View, books: Books) -> object:
+    match operation.kind:
+        case "initialise":
+            return syncer.initialise(view, books)
+        case "sync":
+            assert operation.cycle is not None, "a treasury sync has its cycle"
+            return syncer.sync_treasury(view, books, operation.cycle)
+        case "sync_interest":
+            return syncer.sync_interest(view, books)
+
+
+def _describe(error: BaseException) -> str:
+    """Name an error and where in the syncer it was raised, without a path."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return text
+    return f"{text} (in {trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno})"
+
+
+@contextlib.contextmanager
+def _foreign_zone() -> Iterator[None]:
+    if not hasattr(time, "tzset"):
+        yield
+        return
+    found = os.environ.get("TZ")
+    os.environ["TZ"] = SYNCER_ZONE
+    time.tzset()
+    try:
+        yield
+    finally:
+        if found is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = found
+        time.tzset()
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float | None) -> Iterator[None]:
+    """Stop what runs inside after so many seconds: in the main thread, where signals are delivered."""
+    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def out_of_time(signum: int, frame: FrameType | None) -> None:
+        raise _OutOfTime
+
+    found = signal.signal(signal.SIGALRM, out_of_time)
+    # Fires again and again: a syncer that swallows everything is still stopped in the end.
+    signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds / 20, 0.01))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, found)

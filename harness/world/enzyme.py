@@ -1,0 +1,194 @@
+"""Enzyme v4, as far as its readers rely on it: vault proxy, comptroller, fund deployer."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from harness.chain import Account, Call, Outcome, load_artifact
+from harness.ledger.facts import Leg
+from harness.scenario.model import Deposit, FlowStep, Mint, Redeem, VaultSpec, Withdraw
+from harness.units import Rounding, mul_div
+from harness.world.vault import (
+    Calls,
+    Deployed,
+    FlowIntent,
+    Mark,
+    Prepared,
+    State,
+    Surroundings,
+    deploy,
+    deploy_blueprint,
+    send,
+    share,
+)
+
+ERC20 = load_artifact("Erc20")
+VAULT = load_artifact("EnzymeVault")
+COMPTROLLER = load_artifact("Comptroller")
+FUND_DEPLOYER = load_artifact("FundDeployer")
+INTERPRETER = load_artifact("ValueInterpreter")
+
+SECOND_FUND_DEPOSIT_TOKENS = 5
+SECOND_FUND_REDEMPTION_SHARES = 2
+
+
+class EnzymeKind:
+    """A fund whose vault proxy is the share token and holds the assets."""
+
+    def __init__(self, spec: VaultSpec, surroundings: Surroundings) -> None:
+        self._spec = spec
+        self._around = surroundings
+        self._reserve = surroundings.tokens[spec.reserve]
+        self._symbols = {address: symbol for symbol, address in surroundings.tokens.items()}
+        self._fund_deployer = ""
+        self._vault = ""
+        self._comptroller = ""
+        self._second_comptroller = ""
+
+    def deploy_factory(self) -> Calls:
+        deployer = self._around.deployer
+        interpreter = yield from deploy(deployer, INTERPRETER)
+        for symbol, feed in self._around.feeds.items():
+            yield from send(deployer, interpreter, INTERPRETER.encode("set_feed", self._around.tokens[symbol], feed))
+        vault_blueprint = yield from deploy_blueprint(deployer, VAULT)
+        comptroller_blueprint = yield from deploy_blueprint(deployer, COMPTROLLER)
+        self._fund_deployer = yield from deploy(
+            deployer, FUND_DEPLOYER, vault_blueprint, comptroller_blueprint, interpreter
+        )
+
+    def deploy(self) -> Generator[Call, Outcome, Deployed]:
+        tracked = [] if self._spec.tracked is None else [self._around.tokens[symbol] for symbol in self._spec.tracked]
+        transaction, self._vault, self._comptroller = yield from self._create(
+            self._spec.name, self._spec.symbol, tracked
+        )
+        _, second_vault, self._second_comptroller = yield from self._create("Second Fund", "SECOND", [])
+        stranger = self._around.stranger
+        approve = ERC20.encode("approve", self._second_comptroller, 2**256 - 1)
+        yield from send(stranger, self._reserve, approve)
+        outcome = yield self.second_fund_flow(0)
+        if not outcome.succeeded:
+            raise RuntimeError(f"the second fund's deposit failed: {outcome.revert_reason}")
+        return Deployed(
+            vault=self._vault,
+            deployer=self._fund_deployer,
+            holder=self._vault,
+            second_vault=second_vault,
+            deployment_transaction=transaction,
+        )
+
+    def _create(self, name: str, symbol: str, tracked: list[str]) -> Generator[Call, Outcome, tuple[str, str, str]]:
+        manager = self._around.manager
+        data = FUND_DEPLOYER.encode("create_fund", manager.address, name, symbol, self._reserve, tracked)
+        outcome = yield from send(manager, self._fund_deployer, data)
+        vault, comptroller = FUND_DEPLOYER.decode("create_fund", outcome.output)
+        return outcome.transaction_hash, vault, comptroller
+
+    def prepare(self, step: FlowStep, state: State) -> Prepared:
+        match step:
+            case Deposit():
+                return self._deposit(step, state)
+            case Redeem():
+                return self._redeem(step, state)
+            case Mint() | Withdraw():
+                raise TypeError("the loader lets no mint or withdraw through for enzyme")
+
+    def _deposit(self, step: Deposit, state: State) -> Prepared:
+        caller = self._around.actors[step.caller]
+        receiver = self._around.actors[step.receiver]
+        raw = share(step.assets, state.balance(self._reserve, caller.address))
+        data = COMPTROLLER.encode("buySharesOnBehalf", receiver.address, raw, 0)
+        reserve = self._spec.reserve
+        return Prepared(
+            call=Call(sender=caller, to=self._comptroller, data=data),
+            text=f"{step.caller} deposits {self._around.decimals[reserve].format(raw)} {reserve}"
+            + (f" for {step.receiver}" if step.receiver != step.caller else ""),
+            flow=FlowIntent(
+                cause="deposit",
+                owner=receiver.address,
+                legs=(Leg(symbol=reserve, raw=raw),),
+                mark=Mark(emitter=self._comptroller, topic=COMPTROLLER.topic("SharesBought")),
+            ),
+            asked={reserve: raw},
+        )
+
+    def _redeem(self, step: Redeem, state: State) -> Prepared:
+        caller = self._around.actors[step.caller]
+        receiver = self._around.actors[step.receiver]
+        raw = share(step.shares, self.share_balance(state, caller.address))
+        supply = self.share_supply(state)
+        legs = tuple(
+            Leg(
+                symbol=self._symbols[token], raw=-mul_div(state.balance(token, self._vault), raw, supply, Rounding.DOWN)
+            )
+            for token in self._tracked(state)
+            if supply
+        )
+        data = COMPTROLLER.encode("redeemSharesInKind", receiver.address, raw, [], [])
+        return Prepared(
+            call=Call(sender=caller, to=self._comptroller, data=data),
+            text=f"{step.caller} redeems {format_shares(raw)} shares"
+            + (f", paid to {step.receiver}" if step.receiver != step.caller else ""),
+            flow=FlowIntent(
+                cause="redemption",
+                owner=caller.address,
+                legs=legs,
+                mark=Mark(emitter=self._comptroller, topic=COMPTROLLER.topic("SharesRedeemed")),
+            ),
+            asked={leg.symbol: leg.raw for leg in legs},
+        )
+
+    def _tracked(self, state: State) -> list[str]:
+        tracked = state.read(VAULT, self._vault, "getTrackedAssets")
+        if not isinstance(tracked, (list, tuple)):
+            raise TypeError("getTrackedAssets gives no list")
+        return list(tracked)
+
+    def transfer_shares(self, caller: Account, receiver: str, raw: int) -> Call:
+        return Call(sender=caller, to=self._vault, data=ERC20.encode("transfer", receiver, raw))
+
+    def share_balance(self, state: State, holder: str) -> int:
+        return state.balance(self._vault, holder)
+
+    def share_supply(self, state: State) -> int:
+        return state.number(ERC20, self._vault, "totalSupply")
+
+    def gross_assets(self, state: State) -> int:
+        return state.number(COMPTROLLER, self._comptroller, "calcGav")
+
+    def approve_shares(self, owner: Account, spender: str) -> Call:
+        return Call(sender=owner, to=self._vault, data=ERC20.encode("approve", spender, 2**256 - 1))
+
+    def spender(self) -> str:
+        return self._comptroller
+
+    def second_fund_flow(self, turn: int) -> Call:
+        if turn % 2 == 0:
+            decimals = self._around.decimals[self._spec.reserve].decimals
+            data = COMPTROLLER.encode("buyShares", SECOND_FUND_DEPOSIT_TOKENS * 10**decimals, 0)
+        else:
+            data = COMPTROLLER.encode(
+                "redeemSharesInKind", self._around.stranger.address, SECOND_FUND_REDEMPTION_SHARES * 10**18, [], []
+            )
+        return Call(sender=self._around.stranger, to=self._second_comptroller, data=data)
+
+    def trade(self, sell: str, sell_raw: int, buy: str, buy_raw: int) -> Call:
+        tokens = self._around.tokens
+        return self._manage(VAULT.encode("trade", self._around.venue, tokens[sell], sell_raw, tokens[buy], buy_raw))
+
+    def supply(self, raw: int, into: str) -> Call:
+        return self._manage(VAULT.encode("supply", self._around.pool, self._reserve, raw, self._around.tokens[into]))
+
+    def unsupply(self, raw: int, token: str) -> Call:
+        return self._manage(VAULT.encode("unsupply", self._around.pool, self._around.tokens[token], raw))
+
+    def take(self, symbol: str, raw: int, receiver: str) -> Call:
+        return self._manage(VAULT.encode("take", self._around.tokens[symbol], raw, receiver))
+
+    def _manage(self, data: bytes) -> Call:
+        return Call(sender=self._around.manager, to=self._vault, data=data)
+
+
+def format_shares(raw: int) -> str:
+    """Enzyme's shares have 18 decimals; print them without trailing zeros."""
+    whole, part = divmod(raw, 10**18)
+    return f"{whole}.{part:018d}".rstrip("0").rstrip(".")

@@ -1,0 +1,175 @@
+"""The world that a scenario starts from: tokens, feeds, actors (block 1), the vault and a second fund (block 2).
+
+Deployed once per process for all scenarios whose first blocks are equal, and cloned for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from harness.books.records import AssetIdentifier
+from harness.chain import Account, Call, Outcome, load_artifact
+from harness.ledger.facts import Setting
+from harness.scenario.model import Scenario, TokenSpec
+from harness.world.vault import Calls, Deployed, Surroundings, VaultKind, deploy, kind_of, send
+
+PLENTY_TOKENS = 10**12
+"""What an actor has of each token unless the header says otherwise."""
+STOCK_TOKENS = 10**13
+"""What venue and pool hold of each token."""
+UNLIMITED = 2**256 - 1
+
+ERC20 = load_artifact("Erc20")
+INDEX_TOKEN = load_artifact("IndexToken")
+PRICE_FEED = load_artifact("PriceFeed")
+POOL = load_artifact("Pool")
+VENUE = load_artifact("Venue")
+
+
+@dataclass(slots=True)
+class World:
+    """Who and what is on the chain of a scenario."""
+
+    kind: VaultKind
+    around: Surroundings
+    deployed: Deployed
+    underlyings: dict[str, str]
+    """Address of what each rebase token wraps, by the rebase token's symbol."""
+
+    def setting(self, scenario: Scenario) -> Setting:
+        """What ledger and syncers are told of it."""
+        return Setting(
+            kind=scenario.vault.kind,
+            chain_id=scenario.chain_id,
+            vault=self.deployed.vault,
+            deployer=self.deployed.deployer,
+            holder=self.deployed.holder,
+            second_vault=self.deployed.second_vault,
+            assets={symbol: self._asset(scenario, spec) for symbol, spec in scenario.tokens.items()},
+            feeds=dict(self.around.feeds),
+            dust_absolute={symbol: spec.dust_absolute for symbol, spec in scenario.tokens.items()},
+            dust_relative={symbol: spec.dust_relative for symbol, spec in scenario.tokens.items()},
+            reserve=scenario.vault.reserve,
+            actors={name: account.address for name, account in self.around.actors.items()},
+            interest_bound=scenario.interest_bound,
+            vault_name=scenario.vault.name,
+            vault_symbol=scenario.vault.symbol,
+            share_decimals=scenario.share.decimals,
+            deployment_block=2,
+            deployment_transaction=self.deployed.deployment_transaction,
+            deployment_location=scenario.vault.location,
+        )
+
+    def _asset(self, scenario: Scenario, spec: TokenSpec) -> AssetIdentifier:
+        underlying: AssetIdentifier | None = None
+        if spec.kind == "index_rebase":
+            symbol = spec.underlying or _hidden_underlying(spec)
+            underlying = AssetIdentifier(
+                chain_id=scenario.chain_id,
+                address=self.underlyings[spec.symbol].lower(),
+                token_symbol=symbol,
+                decimals=spec.decimals,
+            )
+        return AssetIdentifier(
+            chain_id=scenario.chain_id,
+            address=self.around.tokens[spec.symbol].lower(),
+            token_symbol=spec.symbol,
+            decimals=spec.decimals,
+            underlying=underlying,
+        )
+
+
+def _hidden_underlying(spec: TokenSpec) -> str:
+    """Name the token behind a rebase token that says of none: nobody but its pool ever sees it."""
+    return f"{spec.symbol}-underlying"
+
+
+class Foundation:
+    """Carries the set-up out, in two blocks."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._deployer = Account.named("deployer")
+        self._manager = Account.named("manager")
+        self._stranger = Account.named("stranger")
+        self._actors = {name: Account.named(f"actor {name}") for name in scenario.actors}
+        self._tokens: dict[str, str] = {}
+        self._underlyings: dict[str, str] = {}
+        self._kind: VaultKind | None = None
+        self._around: Surroundings | None = None
+
+    def accounts(self) -> list[Account]:
+        """Everybody who sends transactions."""
+        return [self._deployer, self._manager, self._stranger, *self._actors.values()]
+
+    def deploy_tokens(self) -> Calls:
+        """Block 1: tokens, feeds, venue, pool, what comes before the vault; everybody gets theirs."""
+        deployer = self._deployer
+        pool = yield from deploy(deployer, POOL)
+        venue = yield from deploy(deployer, VENUE)
+        feeds: dict[str, str] = {}
+        for spec in _underlyings_first(self._scenario):
+            self._tokens[spec.symbol] = yield from self._deploy_token(spec, pool)
+            feeds[spec.symbol] = yield from deploy(deployer, PRICE_FEED, f"{spec.symbol} / USD"[:64], spec.price_raw)
+        for spec in self._scenario.tokens.values():
+            yield from self._stock(spec, pool, venue)
+        symbols = list(self._scenario.tokens)
+        self._around = Surroundings(
+            deployer=deployer,
+            manager=self._manager,
+            stranger=self._stranger,
+            tokens={symbol: self._tokens[symbol] for symbol in symbols},
+            decimals={symbol: spec.token for symbol, spec in self._scenario.tokens.items()},
+            feeds={symbol: feeds[symbol] for symbol in symbols},
+            pool=pool,
+            venue=venue,
+            actors=self._actors,
+        )
+        self._kind = kind_of(self._scenario.vault, self._around)
+        yield from self._kind.deploy_factory()
+
+    def _deploy_token(self, spec: TokenSpec, pool: str) -> Generator[Call, Outcome, str]:
+        deployer = self._deployer
+        if spec.kind == "plain":
+            return (yield from deploy(deployer, ERC20, spec.name, spec.symbol, spec.decimals))
+        underlying = self._tokens.get(spec.underlying or "")
+        if underlying is None:
+            name = _hidden_underlying(spec)
+            underlying = yield from deploy(deployer, ERC20, name, name[:64], spec.decimals)
+        self._underlyings[spec.symbol] = underlying
+        token = yield from deploy(deployer, INDEX_TOKEN, spec.name, spec.symbol, spec.decimals, underlying)
+        yield from send(deployer, token, INDEX_TOKEN.encode("set_pool", pool))
+        return token
+
+    def _stock(self, spec: TokenSpec, pool: str, venue: str) -> Calls:
+        one = 10**spec.decimals
+        holdings = {venue: STOCK_TOKENS * one}
+        if spec.kind == "plain":
+            holdings[pool] = STOCK_TOKENS * one
+        if spec.symbol == self._scenario.vault.reserve:
+            holdings[self._stranger.address] = PLENTY_TOKENS * one
+        for name, account in self._actors.items():
+            given = self._scenario.actors[name]
+            holdings[account.address] = PLENTY_TOKENS * one if given is None else given.get(spec.symbol, 0)
+        for holder, raw in holdings.items():
+            if raw:
+                yield from send(self._deployer, self._tokens[spec.symbol], ERC20.encode("mint", holder, raw))
+
+    def deploy_vault(self) -> Generator[Call, Outcome, World]:
+        """Block 2: the vault, the second fund, everybody's approvals."""
+        assert self._kind is not None, "block 1 comes first"
+        assert self._around is not None, "block 1 comes first"
+        deployed = yield from self._kind.deploy()
+        approve = ERC20.encode("approve", self._kind.spender(), UNLIMITED)
+        for account in self._actors.values():
+            yield from send(account, self._tokens[self._scenario.vault.reserve], approve)
+        for owner, caller in self._scenario.approvals:
+            approval = self._kind.approve_shares(self._actors[owner], self._actors[caller].address)
+            outcome: Outcome = yield approval
+            assert outcome.succeeded, "an approval cannot fail"
+        return World(kind=self._kind, around=self._around, deployed=deployed, underlyings=self._underlyings)
+
+
+def _underlyings_first(scenario: Scenario) -> list[TokenSpec]:
+    return sorted(scenario.tokens.values(), key=lambda spec: spec.kind != "plain")
