@@ -1,8 +1,8 @@
 """The JSON of state files, and the one judgement on what are books.
 
-Three ways over the same tables of fields: *decode* reads parsed JSON, *check* reads records (what a
-syncer returned), *encode* writes JSON. What one of them takes, the others take too, so books that
-pass :func:`check_books` can be saved, and load to equal books. What a save normalises is listed in
+Three ways over the same tables of fields: *decode* reads parsed JSON, *check* judges records (what a
+syncer returned), *encode* writes JSON of what has been judged. Books that pass :func:`check_books`
+can be saved, and load to equal books. What a save normalises is listed in
 ``docs/state-files.md``.
 
 Source: the state files of trade-executor (datetimes as POSIX seconds, decimals as text, enums by
@@ -60,7 +60,8 @@ MAX_DECIMAL_DIGITS = 2_000
 """Digits, and size of the exponent, of a decimal: the exact text of any double fits."""
 
 _MAX_UNDERLYING = 4
-_MAX_INT_BITS = 8_192
+_MAX_INT = 2**63 - 1
+_MAX_FOREIGN_BITS = 8_192
 _EPOCH = datetime(1970, 1, 1)
 _END_OF_TIME = 2**33
 """Up to here (the year 2242) a double tells microseconds apart; above it, seconds are really milliseconds."""
@@ -92,7 +93,7 @@ class _RepeatedKey(dict[str, Any]):
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _found(value: object) -> str:
@@ -140,8 +141,8 @@ class _Kind:
         raise NotImplementedError  # pragma: no cover
 
     def encode(self, value: Any) -> Any:
-        """Turn a value in memory into JSON, judging it too."""
-        return self.check(value)
+        """Turn a value that has been judged into JSON."""
+        return value
 
     def copy(self, value: Any) -> Any:
         """Copy a value that has been judged."""
@@ -156,7 +157,7 @@ class _Int(_Kind):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise _expected(self.what, value)
             value = int(value)
-        if value < 0 or value.bit_length() > 256:
+        if not 0 <= value <= _MAX_INT:
             raise _expected(self.what, value)
         return cast(int, value)
 
@@ -208,7 +209,7 @@ class _Text(_Kind):
         if type(value) is not str:
             if not isinstance(value, str):
                 raise _expected(self.what, value)
-            value = str(value)
+            value = str.__str__(value)
         if not value.isascii():
             _refuse_surrogates(value)
         return cast(str, value)
@@ -253,7 +254,7 @@ class _Time(_Kind):
         return cast(datetime, value)
 
     def encode(self, value: Any) -> int | float:
-        passed = self.check(value) - _EPOCH
+        passed: timedelta = value - _EPOCH
         return passed / timedelta(seconds=1) if passed.microseconds else passed // timedelta(seconds=1)
 
 
@@ -278,7 +279,7 @@ class _Decimal(_Kind):
         return value
 
     def encode(self, value: Any) -> str:
-        return str(self.check(value))
+        return str(value)
 
 
 class _ShareCount(_Float):
@@ -293,7 +294,7 @@ class _ShareCount(_Float):
         return _DECIMAL_KIND.check(value) if type(value) is Decimal else super().check(value)
 
     def encode(self, value: Any) -> float | str:
-        return _DECIMAL_KIND.encode(value) if type(value) is Decimal else super().check(value)
+        return str(value) if type(value) is Decimal else cast(float, value)
 
 
 class _Enum(_Kind):
@@ -307,12 +308,12 @@ class _Enum(_Kind):
                 return self.members(value)
         except ValueError:
             close = nearest(value, self.members)
-            hint = f"; did you mean {close!r}?" if close else ""
+            hint = f"; did you mean '{close}'?" if close else ""
             raise _Wrong(f"found {_found(value)}, expected {self.what}{hint}") from None
         raise _expected(self.what, value)
 
     def encode(self, value: Any) -> str:
-        return self.check(value).value
+        return cast(enum.StrEnum, value).value
 
 
 class _Json(_Kind):
@@ -360,7 +361,7 @@ def _copy_json(value: Any, depth: int) -> Any:
     if kind is str or isinstance(value, str):
         return _TEXT.check(value)
     if isinstance(value, int):
-        if value.bit_length() > _MAX_INT_BITS:
+        if value.bit_length() > _MAX_FOREIGN_BITS:
             raise _Wrong("found a number that is too long to be one")
         return int(value)
     if isinstance(value, float):
@@ -411,7 +412,8 @@ class _List(_Kind):
         return self._each(self.item.check, value)
 
     def encode(self, value: Any) -> list[Any]:
-        return self._each(self.item.encode, value)
+        encode = self.item.encode
+        return [encode(item) for item in value]
 
     def copy(self, value: Any) -> list[Any]:
         return [self.item.copy(item) for item in value]
@@ -429,27 +431,27 @@ class _List(_Kind):
 
 
 class _Map(_Kind):
-    """An object whose keys are data. ``agrees`` says whether a key fits what it leads to."""
+    """An object whose keys are data. ``own`` names the item's field that repeats the key, ``agrees`` compares them."""
 
     what = "an object"
 
-    def __init__(self, item: _Kind, *, by_id: bool, agrees: Callable[[Any, Any], bool] | None = None) -> None:
+    def __init__(
+        self, item: _Kind, *, by_id: bool, own: str = "", agrees: Callable[[Any, Any], bool] = operator.eq
+    ) -> None:
         self.item = item
         self.by_id = by_id
+        self.own = own
         self.agrees = agrees
 
     def decode(self, value: Any) -> dict[Any, Any]:
-        return self._each(value, self._decode_key, self.item.decode, self.agrees)
+        return self._each(value, self._decode_key, self.item.decode)
 
     def check(self, value: Any) -> dict[Any, Any]:
-        return self._each(value, self._check_key, self.item.check, self.agrees)
+        return self._each(value, self._check_key, self.item.check)
 
     def encode(self, value: Any) -> dict[str, Any]:
-        # The item is JSON by now, so keys are compared before it is encoded.
-        if isinstance(value, dict) and self.agrees is not None:
-            for key, item in value.items():
-                self._compare(key, item, self.agrees)
-        return self._each(value, lambda key: str(self._check_key(key)), self.item.encode, None)
+        encode = self.item.encode
+        return {str(key): encode(item) for key, item in value.items()}
 
     def copy(self, value: Any) -> dict[Any, Any]:
         copy = self.item.copy
@@ -460,45 +462,35 @@ class _Map(_Kind):
             return _WORD.check(key)
         if type(key) is not str or not _ID.fullmatch(key):
             raise _Wrong("is no key that is a whole number from 0")
-        return int(key)
+        return _INT.check(int(key))
 
     def _check_key(self, key: Any) -> int | str:
         try:
             return _INT.check(key) if self.by_id else _WORD.check(key)
         except _Wrong as wrong:
-            raise _Wrong(f"has a key that is no books': {wrong.message}") from wrong
+            raise _Wrong(f"has a key that is none of books: {wrong.message}") from wrong
 
-    def _each(
-        self,
-        value: Any,
-        read_key: Callable[[Any], Any],
-        read: Callable[[Any], Any],
-        agrees: Callable[[Any, Any], bool] | None,
-    ) -> dict[Any, Any]:
+    def _each(self, value: Any, read_key: Callable[[Any], Any], read: Callable[[Any], Any]) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise _expected(self.what, value)
         _refuse_repeated(value)
         items: dict[Any, Any] = {}
-        key: Any = None
-        try:
-            for key, item in value.items():
-                read_item = read(item)
-                key_in_memory = read_key(key)
-                if agrees is not None:
-                    self._compare(key_in_memory, read_item, agrees, step=False)
-                items[key_in_memory] = read_item
-        except _Wrong as wrong:
-            raise wrong.under(_at_key(key)) from wrong.__cause__
+        for key, item in value.items():
+            found = self._under(key, read, item)
+            known = self._under(key, read_key, key)
+            if self.own and not self.agrees(known, own := getattr(found, self.own)):
+                shown = getattr(own, "identifier", own)
+                message = f"found {shown}, expected that of the key that it stands under"
+                raise _Wrong(message, f".{self.own}", _at_key(key))
+            items[known] = found
         return items
 
     @staticmethod
-    def _compare(key: Any, item: Any, agrees: Callable[[Any, Any], bool], *, step: bool = True) -> None:
+    def _under(key: Any, read: Callable[[Any], Any], item: Any) -> Any:
         try:
-            fits = agrees(key, item)
-        except AttributeError:
-            fits = True  # No record at all: the item's own kind says so, and better.
-        if not fits:
-            raise _Wrong("stands under a key that is not its own", *([_at_key(key)] if step else []))
+            return read(item)
+        except _Wrong as wrong:
+            raise wrong.under(_at_key(key)) from wrong.__cause__
 
 
 class _Rate(_Float):
@@ -508,6 +500,30 @@ class _Rate(_Float):
 
     def check(self, value: Any) -> Any:
         return _RATES.check(value) if isinstance(value, dict) else super().check(value)
+
+    def copy(self, value: Any) -> Any:
+        return dict(value) if isinstance(value, dict) else value
+
+
+class _DecimalText(_Decimal):
+    """A decimal that stays text in memory, for fields that are never compared."""
+
+    def decode(self, value: Any) -> str:  # type: ignore[override]
+        super().decode(value)
+        return cast(str, value)
+
+    def check(self, value: Any) -> Any:
+        return self.decode(value) if type(value) is str else str(super().check(value))
+
+
+class _PositionEntry(_PartialRecord):
+    """An interest entry's position: an object with an id; the id alone passes in memory."""
+
+    def decode(self, value: Any) -> Any:
+        return super().check(value)
+
+    def check(self, value: Any) -> Any:
+        return {"position_id": _INT.check(value)} if isinstance(value, int) else super().check(value)
 
 
 # ---------------------------------------------------------------- records
@@ -614,25 +630,17 @@ class _Record(_Kind):
         return self.cls(*values, self._own_unknown(unknown))
 
     def encode(self, value: Any) -> dict[str, Any]:
-        *found, unknown = self._read(value)
-        items = dict(zip((name for name, _ in self.plan), found, strict=True))
-        others = self._own_unknown(unknown)
         written: dict[str, Any] = {}
-        name = ""
-        try:
-            for name, field in self.written:
-                item = items[name]
-                if item is not None or not field.null:
-                    written[name] = field.kind.encode(item)
-                elif not field.left_out:
-                    written[name] = None
-        except _Wrong as wrong:
-            raise wrong.under(f".{name}") from wrong.__cause__
-        if not others:
+        for name, field in self.written:
+            item = getattr(value, name)
+            if item is not None:
+                written[name] = field.kind.encode(item)
+            elif not field.left_out:
+                written[name] = None
+        if not value.unknown_keys:
             return written
-        written |= others
-        placed = {name: written[name] for name in self.order if name in written}
-        return placed | written
+        written |= value.unknown_keys
+        return {name: written[name] for name in self.order if name in written} | written
 
     def _own_unknown(self, unknown: Any) -> dict[str, Any]:
         if type(unknown) is dict and not unknown:
@@ -681,10 +689,6 @@ class _AssetRecord(_Record):
     def check(self, value: Any) -> Any:
         return self._bounded(super().check, value, lambda item: getattr(item, "underlying", None))
 
-    def encode(self, value: Any) -> dict[str, Any]:
-        read = super().encode
-        return cast(dict[str, Any], self._bounded(read, value, lambda item: getattr(item, "underlying", None)))
-
     def copy(self, value: Any) -> Any:
         return value
 
@@ -704,9 +708,9 @@ class _PortfolioRecord(_Record):
         return portfolio
 
 
-def _is_reserve_key(key: str, reserve: ReservePosition) -> bool:
+def _is_reserve_key(key: str, asset: AssetIdentifier) -> bool:
     # Old files have the address alone.
-    return key.lower() in (reserve.asset.identifier, reserve.asset.address.lower())
+    return key.lower() in (asset.identifier, asset.address.lower())
 
 
 _INT, _FLOAT, _TEXT, _WORD, _TIME, _JSON = _Int(), _Float(), _Text(), _Word(), _Time(), _Json()
@@ -755,7 +759,7 @@ _UPDATE = _Record(
         "other_data": _lax(_JsonObject()),
     },
 )
-_UPDATES = _Map(_UPDATE, by_id=True, agrees=lambda key, update: key == update.balance_update_id)
+_UPDATES = _Map(_UPDATE, by_id=True, own="balance_update_id")
 
 _REF = _Record(
     BalanceEventRef,
@@ -840,7 +844,7 @@ _SYNC = _Record(
                                             InterestDistributionEntry,
                                             {
                                                 "side": _null(_TEXT),
-                                                "position": _null(_PartialRecord({"position_id": _INT})),
+                                                "position": _null(_PositionEntry({"position_id": _INT})),
                                                 "tracker": _null(
                                                     _PartialRecord(
                                                         {
@@ -850,7 +854,7 @@ _SYNC = _Record(
                                                         }
                                                     )
                                                 ),
-                                                "weight": _null(_ShareCount()),
+                                                "weight": _null(_DecimalText()),
                                                 "price": _null(_FLOAT),
                                             },
                                         )
@@ -945,7 +949,7 @@ _POSITION = _Record(
         ),
     },
 )
-_POSITIONS = _Map(_POSITION, by_id=True, agrees=lambda key, position: key == position.position_id)
+_POSITIONS = _Map(_POSITION, by_id=True, own="position_id")
 
 
 _PORTFOLIO = _PortfolioRecord(
@@ -954,7 +958,7 @@ _PORTFOLIO = _PortfolioRecord(
         "next_balance_update_id": _must(_INT),
         "next_position_id": _Field(_INT, missing=True),
         "next_trade_id": _Field(_INT, missing=True),
-        "reserves": _must(_Map(_RESERVE, by_id=False, agrees=_is_reserve_key)),
+        "reserves": _must(_Map(_RESERVE, by_id=False, own="asset", agrees=_is_reserve_key)),
         "open_positions": _must(_POSITIONS),
         "closed_positions": _must(_POSITIONS),
         "frozen_positions": _must(_POSITIONS),
@@ -1014,7 +1018,7 @@ def books_to_json(books: Books) -> dict[str, Any]:
     Raises:
         BooksError: If a field has a type that the record does not.
     """
-    return cast(dict[str, Any], _judged(_BOOKS.encode, books))
+    return _BOOKS.encode(check_books(books))
 
 
 def books_from_json(value: object) -> Books:
