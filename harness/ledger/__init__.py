@@ -1,0 +1,1 @@
+"""What really happened, block by block, and what books must say of it; pure."""

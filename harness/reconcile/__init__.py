@@ -1,0 +1,1 @@
+"""The ledger against books: breaks and statements as values."""

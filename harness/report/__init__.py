@@ -1,0 +1,1 @@
+"""Results as text: terminal, HTML, JUnit, JSON, all drawn from one model."""
