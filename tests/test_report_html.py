@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.reconcile.diff import Break, BreakKind
-from harness.report.html import OPENED, to_html
+from harness.report.html import DETAILED, OPENED, to_html
 from harness.report.results import RunResult, ScenarioResult, Verdict
 from tests.report_sample import HOSTILE, LONG, calm_run, hostile, interest, large_run, redemption, sample_run, scenario
 
@@ -159,12 +159,23 @@ def test_failures_come_first_and_most_money_before_less() -> None:
 def test_only_failures_are_open_and_not_all_of_hundreds() -> None:
     few = Page(to_html(sample_run())).all("details", **{"class": "scenario"})
     assert ["open" in each for each in few] == [True] * 4 + [False] * 2
-    many = Page(to_html(large_run())).all("details", **{"class": "scenario"})
+    many = Page(to_html(large_run(120))).all("details", **{"class": "scenario"})
     assert sum("open" in each for each in many) == OPENED
 
 
 def test_hundreds_of_scenarios_are_a_page_that_loads() -> None:
     assert len(to_html(large_run()).encode()) < 5_000_000
+
+
+def test_thousands_of_breaks_are_all_there_and_few_in_full() -> None:
+    first = redemption().breaks[0]
+    breaks = tuple(replace(first, sentence=f"This is break number {number}.") for number in range(1, 2001))
+    text = to_html(_run(replace(redemption(), breaks=breaks)))
+    page = Page(text)
+    assert len(page.all("article", **{"class": "break"})) == DETAILED
+    assert all(f"This is break number {number}." in text for number in range(1, 2001))
+    assert {link["href"][1:] for link in page.all("a")} <= {each.get("id") for _, each in page.elements}
+    assert len(text) < 1_500_000
 
 
 def test_equal_or_empty_names_still_have_anchors_of_their_own() -> None:

@@ -147,7 +147,7 @@ def test_worth_in_dollars(worth: float, said: str) -> None:
 
 
 def test_printable_leaves_no_character_that_acts() -> None:
-    shown = printable("".join(map(chr, range(0x110000))))
+    shown = printable("".join(map(chr, [*range(0x2100), *range(0xD700, 0xE100), *range(0xFE00, 0x10010)])))
     acting = [character for character in shown if not character.isprintable() and character not in "\n\t"]
     controls = {chr(code) for code in [*range(0x20), *range(0x7F, 0xA0)]} - {"\n", "\t"}
     assert not controls & set(acting)

@@ -26,6 +26,7 @@ from harness.report.results import (
     Verdict,
     counts_text,
     error_text,
+    gap_text,
     gap_worth,
     headline,
     largest_gap,
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
 OPENED: Final = 10
 """So many failures stand open when the page is opened; a run that fails everywhere stays readable."""
 
+DETAILED: Final = 50
+"""So many breaks of one scenario are drawn with both sides, the others in a line or two each."""
+
+_MARKS = 6
+"""So many links to breaks stand beside a line of YAML or a block."""
 _SLUG_LENGTH = 48
 _COMPARED = 400
 """Two sides longer than this are shown without marking where they part."""
@@ -72,6 +78,8 @@ def to_html(run: RunResult) -> str:
         .render(
             run=run,
             policy=policy,
+            detailed=DETAILED,
+            marks=_MARKS,
             # Both are this package's own files.
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
@@ -267,7 +275,9 @@ def _lines(result: ScenarioResult, findings: Sequence[_Finding]) -> tuple[_Line,
             number=number,
             text=text,
             causes=numbers(number, "location") if findings else (),
-            finds=numbers(number, "found_at") if findings else (),
+            finds=tuple(sorted(set(numbers(number, "found_at")) - set(numbers(number, "location"))))
+            if findings
+            else (),
             has_problem=number in problems,
         )
         for number, text in enumerate(printable(result.source).rstrip("\n").split("\n"), 1)
@@ -394,6 +404,7 @@ def _environment() -> Environment:
     environment.filters.update(
         amount=_amount,
         error=error_text,
+        gap=gap_text,
         name=name_text,
         place=place_text,
         said=printable,
