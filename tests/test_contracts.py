@@ -452,7 +452,8 @@ def test_venue_swaps_for_the_caller(fund: Fund) -> None:
 @pytest.mark.parametrize("quote_decimals", [0, 6, 36])
 @pytest.mark.parametrize("asset_decimals", [0, 8, 36])
 @pytest.mark.parametrize(
-    ("price", "quote_price"), [(1, 10**8), (158257736200, 99_987_654), (10**8, 7 * 10**13), (0, 1)]
+    ("price", "quote_price"),
+    [(1, 10**8), (158257736200, 99_987_654), (10**8, 7 * 10**13), (0, 1), (10**30, 10**30 - 1)],
 )
 @pytest.mark.parametrize("tokens", [Fraction(1, 10**36), Fraction(10**9, 3), Fraction(10**12)])
 def test_value_is_exact_and_rounded_once(
