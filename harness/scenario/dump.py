@@ -32,7 +32,7 @@ from harness.scenario.model import (
 )
 from harness.units import PRICE_DECIMALS, exact, format_units
 
-_PLAIN = re.compile(r"[A-Za-z_0-9+-][A-Za-z0-9_.+%-]*(?: [A-Za-z0-9_.+%-]+)*(?::[0-9]{2}){0,2}")
+_PLAIN = re.compile(r"[+-]?[A-Za-z_0-9][A-Za-z0-9_.+%-]*(?: [A-Za-z0-9_.+%-]+)*(?::[0-9]{2}){0,2}")
 _WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 """What YAML readers take for something else than text, in any case."""
 

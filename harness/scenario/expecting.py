@@ -184,7 +184,7 @@ class Expectations(Values):
             return self._free(node, name)
         if ":" in field.kind:
             return self._compound(node, field.kind, repr(name))
-        return self._kinds[field.kind](node)
+        return self.kinds[field.kind](node)
 
     def _quantity(self, node: Node, asset: str | None) -> Quantity | Fraction:
         expected = "a quantity such as -200 USDC, -1 raw USDC or -200"

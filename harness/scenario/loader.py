@@ -23,7 +23,8 @@ from harness.scenario.reader import Reader
 
 __all__ = ["dump", "load", "loads"]
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+"""What no text may hold; a byte order mark may begin the file."""
 
 Report = Callable[[Problem], None]
 
@@ -103,7 +104,7 @@ def _place(file: str, text: str, index: int) -> Location:
 
 def _compose(text: str, file: str, report: Report) -> Node | None:
     """Make nodes of YAML's events. None if there is no document; what is refused is reported and left out."""
-    controls = list(_CONTROL.finditer(text))
+    controls = list(_CONTROL.finditer(text, 1 if text.startswith("\ufeff") else 0))
     if controls:
         for match in controls:
             name = f"U+{ord(match[0]):04X}"

@@ -182,7 +182,7 @@ def text_of(node: Node, most: int = 10_000) -> str:
 
 def line_of(node: Node, most: int) -> str:
     text = text_of(node, most)
-    if not text.strip() or "\n" in text or "\t" in text:
+    if not text.strip() or re.search(r"[\n\r\t]", text):
         fail(node, f"found {node.shown}", "text in one line")
     return text
 

@@ -66,7 +66,7 @@ class Reader(Expectations):
         for name in ("title", "start", "block_time", "chain_id", "interest_bound"):
             if name in found:
                 kind = next(key.kind for key in lang.HEADER if key.name == name)
-                value = self.attempt(self._kinds[kind], found[name][1])
+                value = self.attempt(self.kinds[kind], found[name][1])
                 if value is not None:
                     simple[name] = value
         tags = self.attempt(self._tags, found["tags"][1]) if "tags" in found else ()

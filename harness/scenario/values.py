@@ -62,7 +62,7 @@ class Values:
         self.actors: dict[str, Mapping[str, int] | None] = {}
         self.approvals: set[tuple[str, str]] = set()
         self.awaited: list[tuple[Node, str]] = []
-        self._kinds: Mapping[str, Callable[[Node], object]] = {
+        self.kinds: Mapping[str, Callable[[Node], object]] = {
             "actor": self._actor,
             "any_amount": lambda node: self._amount(node, tuple(self.tokens)),
             "balance": self._balance,
@@ -177,7 +177,7 @@ class Values:
         values: dict[str, Any] = {}
         for key in keys:
             if key.name in found:
-                value = self.attempt(self._kinds[key.kind], found[key.name][1])
+                value = self.attempt(self.kinds[key.kind], found[key.name][1])
                 if value is not None:
                     values[key.name] = value
         return values

@@ -1,0 +1,263 @@
+"""The scenario language as a JSON Schema, for editors, and as a page, for people; both from the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.scenario import language as lang
+from harness.scenario.language import Key, RecordField, Verb
+
+_SIGNED = f"[+-]?{lang.NUMBER}"
+_NAMED = r"(?: +\S.*)?"
+
+
+def _pattern(regex: str, like: str | None = None, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "string", "pattern": f"^(?:{regex})$", **more}
+    return found if like is None else {**found, "type": ["string", like]}
+
+
+def _whole(low: int, high: int | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "integer", "minimum": low}
+    return found if high is None else {**found, "maximum": high}
+
+
+_EXACT = _pattern(rf"\+?{lang.NUMBER}(?: +raw)?{_NAMED}", "number", minimum=0)
+_ANY = _pattern(rf"\+?(?:all|{lang.NUMBER}(?: ?%)?(?: +raw)?){_NAMED}", "number", minimum=0)
+_SYMBOL = {"type": "string", "minLength": 1}
+
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "actor": _pattern(lang.ACTOR, not_={"enum": list(lang.RESERVED_ACTORS)}),
+    "address": _pattern("vault|0x[0-9a-fA-F]{40}"),
+    "any_amount": _ANY,
+    "assets": {"type": "array", "items": _SYMBOL},
+    "balance": _EXACT,
+    "block_number": _whole(0),
+    "cause": {"enum": list(lang.CAUSES)},
+    "chain_id": _whole(1),
+    "count": _whole(1),
+    "decimals": _whole(0, lang.MAX_DECIMALS),
+    "end_block": _pattern(lang.END_BLOCK, "integer", minimum=0),
+    "exact_amount": _EXACT,
+    "exact_shares": _EXACT,
+    "factor": _pattern(rf"\+?{lang.NUMBER}", "number", exclusiveMinimum=0),
+    "flag": {"type": "boolean"},
+    "fraction": _pattern(rf"\+?{lang.NUMBER}", "number", minimum=0),
+    "free": {"type": "object"},
+    "hash": _pattern("0x[0-9a-fA-F]{64}"),
+    "index_amount": _ANY,
+    "index_token": _SYMBOL,
+    "integer": _whole(0),
+    "length": _pattern(lang.LENGTH),
+    "name": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": lang.MAX_NAME_BYTES},
+    "number": _pattern(_SIGNED, "number"),
+    "owner": _pattern(f"{lang.ACTOR}|0x[0-9a-fA-F]{{40}}"),
+    "position": {"anyOf": [_whole(1), {"const": "new"}]},
+    "position_id": _whole(1),
+    "position_type": {"enum": list(lang.POSITION_TYPES)},
+    "quantity": _pattern(rf"{_SIGNED}(?: +raw)?{_NAMED}", "number"),
+    "refused": {"anyOf": [{"type": ["string", "number"], "minLength": 1}, {"const": True}]},
+    "reserve_amount": _ANY,
+    "second": {"const": "second"},
+    "share_count": _EXACT,
+    "share_symbol": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": lang.MAX_SYMBOL_BYTES},
+    "shares": _ANY,
+    "symbol": _SYMBOL,
+    "symbols": {"type": "array", "items": _SYMBOL, "uniqueItems": True},
+    "tags": {"type": "array", "items": {"type": ["string", "number"], "pattern": r"^\S+$"}, "uniqueItems": True},
+    "text": {"type": ["string", "number", "boolean"]},
+    "time": _pattern(lang.TIME),
+    "title": {"type": ["string", "number", "boolean"], "minLength": 1},
+    "token_kind": {"enum": list(lang.TOKEN_KINDS)},
+    "usd": _pattern(rf"\+?{lang.NUMBER}", "number", exclusiveMinimum=0),
+    "vault_kind": {"enum": list(lang.VAULT_KINDS)},
+}
+"""What may stand for each kind, as far as a schema can say it."""
+
+_BALANCES = {
+    "type": "object",
+    "additionalProperties": {"$ref": "#/$defs/quantity"},
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a scenario file, as plain data.
+
+    It knows what a schema can: keys, words and shapes. What depends on the file (tokens, decimals, the
+    order of steps) only ``harness check`` knows.
+    """
+    defs: dict[str, Any] = {kind: _fixed(shape) for kind, shape in KINDS.items()}
+    defs |= {f"record.{record}": _record(record) for record in lang.RECORDS}
+    defs["dust"] = _mapping(lang.DUST)
+    defs["token"] = {**_mapping(lang.TOKEN), "type": ["object", "null"]}
+    defs["vault"] = _mapping(lang.VAULT)
+    defs["expect"] = _mapping(lang.EXPECT, minProperties=1)
+    defs["contains"] = _mapping([key for key in lang.EXPECT if key.name not in ("chain", "contains")], minProperties=1)
+    defs["chain"] = _mapping(lang.CHAIN, minProperties=1)
+    defs["chain_step"] = _step([verb for verb in lang.VERBS if verb.chain], ("refused", "note"))
+    defs["step"] = _step(lang.VERBS, ("expect", "refused", "note"))
+    schema = _mapping(lang.HEADER)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Scenario",
+        "description": "What happens to a vault, block by block, and what its books must say.",
+        **schema,
+        "$defs": defs,
+    }
+
+
+def schema_text() -> str:
+    """The schema as the JSON text that is committed."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _fixed(shape: Mapping[str, Any]) -> dict[str, Any]:
+    return {"not" if name == "not_" else name: value for name, value in shape.items()}
+
+
+def _described(about: str, default: str | None, shape: Mapping[str, Any]) -> dict[str, Any]:
+    text = about if default is None else f"{about} Default: {default}."
+    return {"description": text, **shape}
+
+
+def _mapping(keys: Iterable[Key], **more: Any) -> dict[str, Any]:
+    usable = [key for key in keys if not key.planned]
+    found: dict[str, Any] = {
+        "type": "object",
+        "properties": {key.name: _described(key.about, key.default, _shape(key.kind, key.name)) for key in usable},
+        "additionalProperties": False,
+        **more,
+    }
+    required = [key.name for key in usable if key.required]
+    return {**found, "required": required} if required else found
+
+
+def _shape(kind: str, name: str = "") -> dict[str, Any]:
+    """What may stand under a key of this kind."""
+    shape, _, record = kind.partition(":")
+    if shape == "record":
+        return {"$ref": f"#/$defs/record.{record}"}
+    if shape == "list":
+        return {"type": "array", "items": {"$ref": f"#/$defs/record.{record}"}}
+    if shape == "map":
+        return {"type": "object", "additionalProperties": {"$ref": f"#/$defs/record.{record}"}}
+    match kind:
+        case "balances":
+            return _BALANCES
+        case "positions":
+            position = {"anyOf": [{"$ref": "#/$defs/record.Position"}, {"type": "null"}]}
+            return {"type": "object", "propertyNames": {"pattern": "^[1-9][0-9]*$"}, "additionalProperties": position}
+        case "tokens":
+            return {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/$defs/token"}}
+        case "actors":
+            owned = {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/exact_amount"}}
+            return {"type": "object", "propertyNames": {"$ref": "#/$defs/actor"}, "additionalProperties": owned}
+        case "steps" if name == "deploy_block":
+            return {"type": "array", "items": {"$ref": "#/$defs/chain_step"}}
+        case "steps":
+            return {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/step"}}
+    return {"$ref": f"#/$defs/{kind}"}
+
+
+def _step(verbs: Sequence[Verb], beside: Sequence[str]) -> dict[str, Any]:
+    """A step: exactly one of the verbs, or an ``expect`` alone where that may stand."""
+    properties = {verb.name: {"description": verb.about, **_body(verb)} for verb in verbs}
+    properties |= {key.name: _described(key.about, None, _shape(key.kind)) for key in lang.BESIDE if key.name in beside}
+    alone: list[dict[str, Any]] = [{"required": [verb.name]} for verb in verbs]
+    one: list[dict[str, Any]] = list(alone)
+    if "expect" in beside:
+        one.append({"required": ["expect"], "not": {"anyOf": alone}})
+    return {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": one}
+
+
+def _body(verb: Verb) -> dict[str, Any]:
+    match verb.body:
+        case "blocks":
+            return _whole(1, lang.MAX_BLOCKS)
+        case "steps":
+            return {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/chain_step"}}
+        case "length":
+            return {"anyOf": [{"$ref": "#/$defs/length"}, _mapping(verb.keys)]}
+        case "optional":
+            return {**_mapping(verb.keys), "type": ["object", "null"]}
+        case "keys":
+            return _mapping(verb.keys)
+
+
+def _record(record: str) -> dict[str, Any]:
+    fields = {**lang.RECORDS[record], **lang.DERIVED.get(record, {})}
+    named = {name: field for name, field in fields.items() if field.kind not in lang.NOT_COMPARED}
+    for alias, name in lang.ALIASES.get(record, {}).items():
+        named[alias] = fields[name]
+    return {
+        "type": "object",
+        "properties": {name: {"description": field.about, **_field(field)} for name, field in named.items()},
+        "additionalProperties": False,
+    }
+
+
+def _field(field: RecordField) -> dict[str, Any]:
+    shape = _shape(field.kind)
+    return {"anyOf": [shape, {"type": "null"}]} if field.nullable else shape
+
+
+# -- the page
+
+
+def language_reference() -> str:
+    """The language's keys as a Markdown page."""
+    lines = [
+        "# Scenario language: every key",
+        "",
+        "Printed from the tables that the loader reads by; `harness schema` prints the JSON Schema of the same.",
+        "",
+        "## Header",
+        "",
+        *_table(lang.HEADER),
+        "",
+        "A token under `tokens:`",
+        "",
+        *_table(lang.TOKEN),
+        "",
+        "`dust:`",
+        "",
+        *_table(lang.DUST),
+        "",
+        "`vault:`",
+        "",
+        *_table(lang.VAULT),
+        "",
+        "## Steps",
+        "",
+        "Beside the verb of a step may stand:",
+        "",
+        *_table(lang.BESIDE),
+    ]
+    group = ""
+    for verb in lang.VERBS:
+        if verb.group != group:
+            group = verb.group
+            lines += ["", f"### {group[0].upper()}{group[1:]}"]
+        only = "" if verb.vaults == lang.VAULT_KINDS else f" Only on {' and '.join(verb.vaults)}."
+        lines += ["", f"#### `{verb.name}`", "", verb.about + only]
+        if verb.keys:
+            lines += ["", *_table(verb.keys)]
+    lines += ["", "Not supported yet: " + ", ".join(f"`{name}`" for name in lang.VERBS_PLANNED) + "."]
+    lines += ["", "## `expect`", "", *_table(lang.EXPECT), "", "`chain:`", "", *_table(lang.CHAIN)]
+    for record, fields in lang.RECORDS.items():
+        lines += ["", f"### {record}", "", "| field | what it is |", "| --- | --- |"]
+        for name, field in {**fields, **lang.DERIVED.get(record, {})}.items():
+            if field.kind not in lang.NOT_COMPARED:
+                aliases = [alias for alias, real in lang.ALIASES.get(record, {}).items() if real == name]
+                names = " or ".join(f"`{each}`" for each in [name, *aliases])
+                lines.append(f"| {names} | {field.about} |")
+    return "\n".join(lines) + "\n"
+
+
+def _table(keys: Iterable[Key]) -> list[str]:
+    lines = ["| key | what it says | default |", "| --- | --- | --- |"]
+    for key in keys:
+        if not key.planned:
+            lines.append(f"| `{key.name}` | {key.about} | {'required' if key.required else key.default or ''} |")
+    return lines

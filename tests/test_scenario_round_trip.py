@@ -1,0 +1,370 @@
+"""What is written reads as it was: whole scenarios, and amounts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import Location
+from harness.scenario import language as lang
+from harness.scenario import model
+from harness.scenario.dump import dump
+from harness.scenario.loader import loads
+from harness.units import format_units
+from tests.scenario_samples import SAMPLES
+
+HERE = Location(file="x.yaml", line=1, column=1)
+ACTORS = ("alice", "bob", "no", "null_", "carol-2")
+SYMBOLS = ("USDC", "WETH", "aUSDC", "yes", "USD₮0")
+
+
+def bare(value: Any) -> Any:
+    """A value without places and the author's text."""
+    if dataclasses.is_dataclass(value):
+        fields = {
+            f.name: bare(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.name not in ("location", "text")
+        }
+        return type(value).__name__, fields
+    if isinstance(value, Mapping):
+        return [(key, bare(inner)) for key, inner in value.items()]
+    return tuple(bare(inner) for inner in value) if isinstance(value, tuple) else value
+
+
+texts = st.text(
+    st.one_of(
+        st.sampled_from("ab5 :#-'\"{}[]&*!|>%@`,?\\\n\t"),
+        st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="\ufeff\ufffe\uffff"),
+    ),
+    min_size=1,
+    max_size=20,
+)
+lines = st.one_of(
+    texts.filter(lambda text: text.strip() and not set(text) & set("\n\t")),
+    st.sampled_from(
+        ["no", "true", "null", "~", "010", "1e18", "5", "- x", "a: b", " x ", "2024-01-01 00:00", "{}", "0x10"]
+    ),
+)
+times = st.datetimes(datetime(2024, 1, 1), datetime(2100, 1, 1)).map(lambda at: at.replace(microsecond=0))
+lengths = st.integers(1, 10**7).map(lambda seconds: timedelta(seconds=seconds))
+decimals = st.builds(
+    lambda number, places: Fraction(number, 10**places), st.integers(-(10**12), 10**12), st.integers(0, 20)
+)
+sizes = st.integers(0, 10**12).flatmap(
+    lambda number: st.integers(0, 12).map(lambda places: Decimal((0, tuple(map(int, str(number))), -places)))
+)
+raws = st.one_of(st.integers(0, 3), st.integers(0, 2**128))
+
+
+def amounts(token: str, *, exact: bool = False) -> st.SearchStrategy[model.Amount]:
+    fixed = st.builds(model.Amount, location=st.just(HERE), text=st.just(""), token=st.just(token), raw=raws)
+    if exact:
+        return fixed
+    percents = st.integers(0, 10**6).map(lambda parts: Fraction(parts, 10**6))
+    part = st.builds(model.Amount, location=st.just(HERE), text=st.just(""), token=st.just(token), percent=percents)
+    return st.one_of(fixed, part, st.just(model.Amount(location=HERE, text="", token=token)))
+
+
+def _record(record: str, depth: int = 0, asset: str | None = None) -> st.SearchStrategy[model.ExpectedRecord]:
+    fields = {**lang.RECORDS[record], **lang.DERIVED.get(record, {})}
+    usable = {name: field for name, field in fields.items() if field.kind not in lang.NOT_COMPARED}
+
+    def build(asset: str) -> st.SearchStrategy[model.ExpectedRecord]:
+        options = {}
+        for name, field in usable.items():
+            value = st.just(asset) if name in ("asset", "base") else _value(field.kind, asset, depth)
+            options[name] = st.one_of(value, st.none()) if field.nullable else value
+        named = st.fixed_dictionaries({}, optional=options)
+        return named.map(
+            lambda values: model.ExpectedRecord(
+                location=HERE,
+                fields=tuple(
+                    model.ExpectedField(location=HERE, name=name, value=value) for name, value in values.items()
+                ),
+            )
+        )
+
+    return build(asset) if asset is not None else st.sampled_from(SYMBOLS).flatmap(build)
+
+
+def _value(kind: str, asset: str, depth: int) -> st.SearchStrategy[Any]:
+    shape, _, record = kind.partition(":")
+    if record and depth > 1:
+        return (
+            st.just(model.ExpectedRecord(location=HERE, fields=()))
+            if shape == "record"
+            else st.just(() if shape == "list" else {})
+        )
+    if shape == "record":
+        return _record(record, depth + 1, asset if record == "TradingPair" else None)
+    if shape == "list":
+        return st.lists(_record(record, depth + 1), max_size=2).map(tuple)
+    if shape == "map":
+        total = st.builds(
+            lambda raw: model.ExpectedRecord(
+                location=HERE, fields=(model.ExpectedField(location=HERE, name="effective_rate", value=raw),)
+            ),
+            decimals,
+        )
+        return st.dictionaries(st.sampled_from(SYMBOLS), total, max_size=2)
+    plain: dict[str, st.SearchStrategy[Any]] = {
+        "cause": st.sampled_from(lang.CAUSES),
+        "position_type": st.sampled_from(lang.POSITION_TYPES),
+        "symbol": st.sampled_from(SYMBOLS),
+        "time": times,
+        "integer": st.integers(0, 10**9),
+        "position_id": st.integers(1, 2),
+        "number": decimals,
+        "owner": st.sampled_from([*ACTORS, "vault"]).map(lambda name: model.Actor(name=name)),
+        "address": st.one_of(st.just(model.Actor(name="vault")), st.just("0x" + "aB" * 20)),
+        "hash": st.integers(0, 2**256 - 1).map(lambda number: f"0x{number:064x}"),
+        "text": texts,
+        "quantity": st.one_of(
+            st.builds(model.Quantity, raw=st.integers(-(2**128), 2**128), token=st.just(asset)),
+            st.integers(-(10**6), 10**6).map(Fraction),
+        ),
+        "assets": st.lists(st.sampled_from(SYMBOLS), max_size=3).map(
+            lambda symbols: tuple(
+                model.ExpectedRecord(
+                    location=HERE, fields=(model.ExpectedField(location=HERE, name="token_symbol", value=symbol),)
+                )
+                for symbol in symbols
+            )
+        ),
+        "free": st.dictionaries(lines, st.one_of(st.none(), decimals, st.just("text")), max_size=3).map(
+            lambda found: model.ExpectedRecord(
+                location=HERE,
+                fields=tuple(
+                    model.ExpectedField(location=HERE, name=name, value=value) for name, value in found.items()
+                ),
+            )
+        ),
+    }
+    return plain[kind]
+
+
+balances = st.dictionaries(st.sampled_from(SYMBOLS), st.integers(-(2**128), 2**128), max_size=3).map(
+    lambda found: tuple(model.ExpectedBalance(location=HERE, token=token, raw=raw) for token, raw in found.items())
+)
+positive_balances = balances.map(
+    lambda found: tuple(dataclasses.replace(balance, raw=abs(balance.raw)) for balance in found)
+)
+chains = st.builds(
+    model.ExpectedChain,
+    location=st.just(HERE),
+    balances=positive_balances,
+    share_count=st.integers(0, 2**128).map(lambda raw: Fraction(raw, 10**18)),
+    share_price=st.one_of(st.none(), decimals.map(abs)),
+)
+positions = st.dictionaries(st.integers(1, 2), _record("Position"), max_size=2)
+
+
+def expectations(*, syncing: bool, inner: bool = False) -> st.SearchStrategy[model.Expectation]:
+    parts: dict[str, st.SearchStrategy[Any]] = {
+        "positions": positions,
+        "closed_positions": st.one_of(st.none(), positions),
+        "deployment": st.one_of(st.none(), _record("Deployment")),
+        "treasury": st.one_of(st.none(), _record("Treasury")),
+        "accounting": st.one_of(st.none(), _record("Accounting")),
+        "interest": st.one_of(st.none(), _record("InterestSync")),
+        "balances": balances,
+    }
+    if syncing:
+        parts["updates"] = st.one_of(st.none(), st.lists(_record("BalanceUpdate"), max_size=3).map(tuple))
+    if not inner:
+        parts["chain"] = st.one_of(st.none(), chains)
+        parts["contains"] = st.one_of(st.none(), expectations(syncing=syncing, inner=True))
+    return st.builds(model.Expectation, location=st.just(HERE), **parts)
+
+
+actors = st.sampled_from(ACTORS)
+notes = st.one_of(st.none(), texts)
+refused = st.one_of(st.none(), st.just(""), lines.map(str.strip))
+index = "aUSDC"
+
+
+def _steps(step: Any, *, expect: bool = True, refusable: bool = True, **fields: Any) -> st.SearchStrategy[Any]:
+    syncing = issubclass(step, model.SyncingBase)
+    beside = {"location": st.just(HERE), "note": notes}
+    if refusable:
+        beside["refused"] = refused
+    if expect:
+        beside["expect"] = st.one_of(st.none(), expectations(syncing=syncing))
+    return st.builds(step, **beside, **fields)
+
+
+def chain_steps(*, expect: bool = True) -> st.SearchStrategy[Any]:
+    position = st.one_of(st.none(), st.just("new"), st.integers(1, 2))
+    unsynced = st.just(True)
+    return st.one_of(
+        _steps(model.Deposit, expect=expect, caller=actors, assets=amounts("USDC"), receiver=actors),
+        _steps(
+            model.Redeem,
+            expect=expect,
+            caller=st.just("bob"),
+            owner=st.just("bob"),
+            shares=amounts(model.SHARES),
+            receiver=actors,
+        ),
+        _steps(model.TransferShares, expect=expect, caller=actors, receiver=actors, shares=amounts(model.SHARES)),
+        _steps(model.Donate, expect=expect, caller=actors, assets=st.sampled_from(SYMBOLS).flatmap(amounts)),
+        _steps(model.Take, expect=expect, assets=st.sampled_from(SYMBOLS).flatmap(amounts)),
+        _steps(
+            model.Trade,
+            expect=expect,
+            sell=amounts("USDC"),
+            buy=amounts("WETH", exact=True),
+            position=position,
+            unsynced=unsynced,
+        ),
+        _steps(
+            model.Supply,
+            expect=expect,
+            assets=amounts("USDC"),
+            into=st.just(index),
+            position=position,
+            unsynced=unsynced,
+        ),
+        _steps(
+            model.Unsupply,
+            expect=expect,
+            assets=amounts(index),
+            position=st.one_of(st.none(), st.integers(1, 2)),
+            unsynced=unsynced,
+        ),
+        _steps(model.Close, expect=expect, position=st.one_of(st.none(), st.integers(1, 2)), unsynced=unsynced),
+        _steps(model.Rebase, expect=expect, token=st.just(index), factor_ray=st.integers(1, 10**28)),
+        _steps(model.Rebase, expect=expect, token=st.just(index), balance=amounts(index, exact=True)),
+        _steps(model.Price, expect=expect, token=st.sampled_from(SYMBOLS), price_raw=st.integers(1, 10**20)),
+    )
+
+
+ends = st.one_of(
+    st.none(),
+    st.just(model.EndBlock(number=4)),
+    st.just(model.EndBlock(below_head=0)),
+)
+chunks = st.one_of(st.none(), st.integers(1, 10**6))
+steps = st.one_of(
+    chain_steps(),
+    st.lists(chain_steps(expect=False), min_size=1, max_size=3).map(
+        lambda inner: model.Block(location=HERE, steps=tuple(inner))
+    ),
+    _steps(model.Wait, refusable=False, duration=lengths),
+    _steps(model.Mine, refusable=False, blocks=st.integers(1, 9)),
+    _steps(model.Initialise, end_block=ends, chunk=chunks, start_block=st.one_of(st.none(), st.integers(0, 99))),
+    _steps(model.SyncTreasury, end_block=st.just(None), chunk=chunks, cycle=st.one_of(st.none(), times)),
+    _steps(model.SyncInterest, end_block=ends, chunk=chunks),
+    _steps(
+        model.Restart, refusable=False, chain_id=st.one_of(st.none(), st.integers(1, 10**6)), second_vault=st.booleans()
+    ),
+    st.builds(model.Check, location=st.just(HERE), note=notes, expect=expectations(syncing=False)),
+)
+
+
+def _amount(token: str, raw: int) -> model.Amount:
+    return model.Amount(location=HERE, text="", token=token, raw=raw)
+
+
+OPENING: tuple[model.Step, ...] = (
+    model.SyncTreasury(location=HERE),
+    model.Trade(location=HERE, sell=_amount("USDC", 5), buy=_amount("WETH", 1)),
+    model.Supply(location=HERE, assets=_amount("USDC", 5), into=index),
+    model.Wait(location=HERE, until=datetime(2111, 1, 1)),
+)
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> model.Scenario:
+    plain = {symbol: draw(st.integers(0, 36)) for symbol in SYMBOLS if symbol != index}
+    tokens = {
+        symbol: model.TokenSpec(
+            location=HERE,
+            symbol=symbol,
+            name=draw(lines),
+            decimals=plain.get(symbol, plain["USDC"]),
+            kind="index_rebase" if symbol == index else "plain",
+            underlying="USDC" if symbol == index else None,
+            price_raw=draw(st.integers(1, 10**20)),
+            dust_absolute=draw(sizes),
+            dust_relative=draw(sizes),
+        )
+        for symbol in draw(st.permutations(SYMBOLS))
+    }
+    tracked = draw(st.one_of(st.none(), st.lists(st.sampled_from(SYMBOLS), unique=True).map(tuple)))
+    return model.Scenario(
+        location=HERE,
+        title=draw(lines),
+        tags=tuple(draw(st.lists(st.sampled_from(["enzyme", "case-43", "5", "no", "x:y"]), unique=True))),
+        tokens=tokens,
+        vault=model.VaultSpec(
+            location=HERE,
+            kind="enzyme",
+            name=draw(lines),
+            symbol=draw(lines.filter(lambda text: len(text.encode()) < 65)),
+            reserve="USDC",
+            tracked=tracked,
+        ),
+        actors=dict(
+            sorted(
+                {
+                    name: draw(st.one_of(st.none(), st.dictionaries(st.sampled_from(SYMBOLS), raws, max_size=2)))
+                    for name in ACTORS
+                }.items()
+            )
+        ),
+        approvals=(),
+        start=draw(times),
+        block_time=draw(lengths),
+        chain_id=draw(st.integers(1, 10**9)),
+        deploy_block=(),
+        interest_bound=draw(sizes),
+        steps=(*OPENING, *draw(st.lists(steps, max_size=4))),
+        text="",
+    )
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+@given(scenarios())
+def test_what_is_dumped_loads_as_it_was(scenario: model.Scenario) -> None:
+    text = dump(scenario)
+    loaded = loads(text, "x.yaml")
+    assert bare(scenario) == bare(loaded)
+    assert text == dump(loaded)
+    assert text == loaded.text
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_samples_survive_a_round_trip(name: str) -> None:
+    scenario = loads(SAMPLES[name], "x.yaml")
+    assert bare(scenario) == bare(loads(dump(scenario), "x.yaml"))
+
+
+@given(st.integers(0, 2**256 - 1), st.integers(0, 36))
+def test_amounts_go_to_text_and_back(raw: int, decimals: int) -> None:
+    text = f"tokens: {{X: {{decimals: {decimals}}}}}\nvault: {{kind: erc4626}}\nsteps:\n"
+    for amount in (f"{raw} raw X", f"{format_units(raw, decimals)} X", format_units(raw, decimals)):
+        step = loads(f"{text}  - donate: {{caller: alice, assets: {amount}}}\n  - sync:\n", "x.yaml").steps[0]
+        assert isinstance(step, model.Donate)
+        assert raw == step.assets.raw
+
+
+def test_number_without_end_cannot_be_dumped() -> None:
+    scenario = loads(SAMPLES["erc4626"], "x.yaml")
+    third = model.ExpectedChain(location=HERE, share_price=Fraction(1, 3))
+    check = model.Check(location=HERE, expect=model.Expectation(location=HERE, chain=third))
+    with pytest.raises(ValueError, match="no finite decimal form"):
+        dump(dataclasses.replace(scenario, steps=(*scenario.steps, check)))

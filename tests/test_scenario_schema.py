@@ -1,0 +1,140 @@
+"""The JSON Schema: committed, complete, and of one mind with the loader."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from harness.books import records
+from harness.scenario import language as lang
+from harness.scenario import model
+from harness.scenario.loader import loads
+from harness.scenario.schema import KINDS, json_schema, language_reference, schema_text
+from harness.scenario.values import Values
+from tests.scenario_samples import SAMPLES
+
+ROOT = Path(__file__).parent.parent
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
+WRONG_FOR_A_SCHEMA_TOO = (
+    "unknown_header_key", "header_not_yet", "nothing_but_a_title", "no_tokens", "decimals_out_of_range",
+    "unknown_token_key", "price_of_nothing", "token_kind_unknown", "token_kind_not_yet", "vault_kind_unknown",
+    "dust_negative", "start_is_a_date", "block_time_without_unit", "chain_id_zero", "tags_as_text", "unknown_step",
+    "step_is_a_word", "two_verbs", "keys_beside_the_verb", "unknown_key_in_step", "missing_key", "note_misspelt",
+    "steps_not_yet", "redeem_assets_not_yet", "steps_as_mapping", "no_steps", "amount_negative", "amount_is_a_list",
+    "length_with_wrong_unit", "mine_nothing", "sync_in_a_block", "block_in_a_block", "empty_block",
+    "expect_in_a_block", "mint_takes_no_percentage", "restart_with_unknown_vault", "flag_in_words", "chunk_zero",
+    "cycle_is_no_time", "sync_with_a_word", "end_block_misspelt", "expect_unknown_key", "expect_nothing",
+    "expect_unknown_field", "expect_unknown_cause", "expect_unknown_position_type", "expect_clock_fields",
+    "expect_ids", "expect_null_where_none_is", "expect_position_by_name", "expect_chain_within_contains",
+    "actor_with_reserved_name", "many_at_once",
+)  # fmt: skip
+
+
+class _Core(yaml.SafeLoader):
+    """YAML as editors read it (1.2, core schema): no dates, no `yes`, no `1_000`."""
+
+
+_Core.yaml_implicit_resolvers = {}
+for _tag, _regex, _first in (
+    ("tag:yaml.org,2002:bool", r"^(?:true|false)$", "tf"),
+    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("tag:yaml.org,2002:null", r"^(?:~|null|)$", ["~", "n", ""]),
+):
+    _Core.add_implicit_resolver(_tag, re.compile(_regex), list(_first))
+
+
+def _data(text: str) -> Any:
+    return _with_text_keys(yaml.load(text, Loader=_Core))
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(inner) for key, inner in value.items()}
+    return [_with_text_keys(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _properties(schema: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {}).items()
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _properties(inner)
+
+
+def test_committed_schema_is_the_one_that_the_tables_give() -> None:
+    assert schema_text() == (ROOT / "schema" / "scenario.json").read_text(encoding="utf-8")
+
+
+def test_committed_page_is_the_one_that_the_tables_give() -> None:
+    assert language_reference() == (ROOT / "docs" / "scenario_language.md").read_text(encoding="utf-8")
+
+
+def test_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def test_every_key_is_described() -> None:
+    described = list(_properties(json_schema()))
+    assert len(described) > 150
+    assert [name for name, schema in described if not schema.get("description")] == []
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_what_loads_is_valid(name: str) -> None:
+    loads(SAMPLES[name], name)
+    assert [error.message for error in VALIDATOR.iter_errors(_data(SAMPLES[name]))] == []
+
+
+@pytest.mark.parametrize("name", WRONG_FOR_A_SCHEMA_TOO)
+def test_what_a_schema_can_see_to_be_wrong_is_invalid(name: str) -> None:
+    text = (ROOT / "tests" / "broken" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert not VALIDATOR.is_valid(_data(text))
+
+
+def test_each_kind_has_one_reader_and_one_definition() -> None:
+    keys = [*lang.HEADER, *lang.TOKEN, *lang.DUST, *lang.VAULT, *(key for verb in lang.VERBS for key in verb.keys)]
+    used = {key.kind for key in keys} | {
+        field.kind for record in lang.RECORDS.values() for field in record.values() if ":" not in field.kind
+    }
+    elsewhere = {"tags", "tokens", "vault", "actors", "steps", "planned", "dust", "quantity", "free", "assets"}
+    reader = Values("x.yaml")
+    assert used - elsewhere - set(lang.NOT_COMPARED) <= set(reader.kinds)
+    assert used - {"tokens", "vault", "actors", "steps", "planned", "dust"} - set(lang.NOT_COMPARED) <= set(KINDS)
+
+
+def test_records_have_the_fields_that_the_books_have() -> None:
+    expected = {
+        name: [field.name for field in dataclasses.fields(getattr(records, name)) if field.name != "unknown_keys"]
+        for name in lang.RECORDS
+    }
+    assert expected == {name: list(fields) for name, fields in lang.RECORDS.items()}
+    assert hasattr(records.Position, "quantity")
+
+
+def test_records_may_be_null_where_the_books_may() -> None:
+    for name, fields in lang.RECORDS.items():
+        for field in dataclasses.fields(getattr(records, name)):
+            if field.name in fields and fields[field.name].kind not in lang.NOT_COMPARED:
+                assert ("None" in str(field.type)) == fields[field.name].nullable, (name, field.name)
+
+
+def test_causes_and_position_types_are_those_of_the_books() -> None:
+    assert tuple(cause.value for cause in records.BalanceUpdateCause) == lang.CAUSES
+    assert tuple(kind.value for kind in records.BalanceUpdatePositionType) == lang.POSITION_TYPES
+
+
+def test_each_step_has_a_key_for_each_field() -> None:
+    beside = {field.name for field in dataclasses.fields(model.StepBase)}
+    for verb in lang.VERBS:
+        fields = {field.name for field in dataclasses.fields(verb.step)} - beside
+        keys = {key.field or key.name for key in verb.keys if not key.planned}
+        bodies = {"length": {"duration"}, "blocks": {"blocks"}, "steps": {"steps"}}
+        assert fields == keys | bodies.get(verb.body, set()), verb.name
