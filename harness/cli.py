@@ -275,7 +275,8 @@ def run_all(files: Sequence[Selected], plan: Plan, jobs: int) -> Generator[Scena
                     yield result
         except BrokenProcessPool:
             if width == 1:
-                yield _died(left.pop(0), plan)
+                file = left.pop(0)
+                yield _lost(file, plan, f"The process that ran {file.id} ended early: a crash, an exit, or a kill.")
             # One at a time from here on: there is a killer about, maybe several.
             width = 1
 
@@ -307,17 +308,21 @@ def _leave_interrupts_to_parent() -> None:
 def _run_one(file: Selected, plan: Plan) -> ScenarioResult:
     from harness.runner import run_file
 
-    return run_file(file.path, id=file.id, file=file.path, syncer=plan.syncer, sweeps=plan.sweeps, timeout=plan.timeout)
+    try:
+        return run_file(
+            file.path, id=file.id, file=file.path, syncer=plan.syncer, sweeps=plan.sweeps, timeout=plan.timeout
+        )
+    except KeyboardInterrupt:  # nobody's at the keyboard: those are left to the parent
+        return _lost(file, plan, f"Something that ran in {file.id} raised KeyboardInterrupt.")
 
 
-def _died(file: Selected, plan: Plan) -> ScenarioResult:
-    """Say that a scenario's process died: another's syncer is the likelier culprit where there is one."""
+def _lost(file: Selected, plan: Plan, sentence: str) -> ScenarioResult:
+    """Say that a scenario was not seen to its end: another's syncer is the likelier culprit, where there is one."""
     from harness.reconcile.diff import Break, BreakKind
     from harness.report.results import ScenarioResult, Verdict
     from harness.syncers.find import DEFAULT
 
     ours = plan.syncer == DEFAULT
-    sentence = f"The process that ran {file.id} ended before it was done: a crash in native code, an exit, or a kill."
     try:
         scenario = load(file.path)
     except ScenarioError:

@@ -495,7 +495,6 @@ def test_check_says_so_when_all_is_well_or_nothing_is_there(
 def test_the_schema_beside_the_scenarios_is_the_one_that_is_printed(
     harness_: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("harness.scenario.schema")
     assert harness_("schema") == 0
     assert capsys.readouterr().out == (ROOT / "schema/scenario.json").read_text(encoding="utf-8")
 
@@ -540,3 +539,82 @@ def test_a_name_that_is_no_text_is_refused(write: Write) -> None:
         pytest.skip("this file system takes no such name")
     with pytest.raises(click.BadParameter, match="not UTF-8"):
         cli.find_files(["scenarios"])
+
+
+# -- the real runner, in processes of their own
+
+SYNCERS = """\
+import os, sys, time
+
+
+class _Syncer:
+    def __init__(self, target): pass
+    def initialise(self, view, books): return self.answer(books)
+    sync_treasury = sync_interest = correct_accounts = lambda self, view, books, cycle=None: books
+
+
+class Raises(_Syncer):
+    def answer(self, books): raise KeyError("boom")
+
+
+class Hangs(_Syncer):
+    def answer(self, books): time.sleep(60)
+
+
+class Spins(_Syncer):
+    def answer(self, books):
+        while True: pass
+
+
+class NoBooks(_Syncer):
+    def answer(self, books): return {"sync": 1}
+
+
+class Exits(_Syncer):
+    def answer(self, books): sys.exit(0)
+
+
+class Dies(_Syncer):
+    def answer(self, books): os._exit(0)
+
+
+class Interrupts(_Syncer):
+    def answer(self, books): raise KeyboardInterrupt
+"""
+
+
+def _real(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_reports_are_the_same_bytes_on_every_machine_and_in_every_folder(write: Write) -> None:
+    folder = write("one/scenarios/a.yaml", "another/place/scenarios/a.yaml", title="Ünïcödé 資金")
+    one, other = folder / "one", folder / "another/place"
+    ended = _real("run", cwd=one, PYTHONHASHSEED="1", TZ="UTC", LANG="C.UTF-8")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    ended = _real(
+        "run", str(other / "scenarios"), "--jobs", "2",
+        cwd=other, PYTHONHASHSEED="2", TZ="Asia/Kathmandu", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0",
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for name in ("index.html", "junit.xml", "results.json"):
+        assert (one / "reports" / name).read_bytes() == (other / "reports" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("syncer", ["Raises", "Hangs", "Spins", "NoBooks", "Exits", "Dies", "Interrupts"])
+def test_a_syncer_that_misbehaves_is_a_break_told_without_a_call_stack(syncer: str, write: Write) -> None:
+    folder = write("scenarios/a.yaml")
+    (folder / "bad.py").write_text(SYNCERS)
+    ended = _real("run", "--syncer", f"bad:{syncer}", "--timeout", "0.5", "--no-sweeps", cwd=folder)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.stderr == ""
+    assert "Traceback" not in ended.stdout
+    assert "DIFFER" in ended.stdout
