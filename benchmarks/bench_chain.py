@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, NamedTuple
 
 from eth.vm.forks.prague.transactions import PragueLegacyTransaction
@@ -63,7 +64,7 @@ def steps(count: int = 120, rounds: int = 3) -> list[Row]:
         ratios, ours, theirs = [], [], []
         for _ in range(rounds):
             chain = template.chain.clone()
-            duration = _timed(lambda chain=chain: _mine_deposits(template, chain, count, per_block))  # type: ignore[misc]
+            duration = _timed(partial(_mine_deposits, template, chain, count, per_block))
             baseline = _mine_again(template, chain)
             ours.append(count / duration)
             theirs.append(count / baseline)
@@ -79,13 +80,8 @@ def steps(count: int = 120, rounds: int = 3) -> list[Row]:
             )
         )
     rate = _web3_route(template, 20)
-    rows.append(("web3: gas estimated, receipt waited for, 1 a block", rate, "deposits/s", theirs_of(rows) / rate))
+    rows.append(("web3: gas estimated, receipt waited for, 1 a block", rate, "deposits/s", rows[0][1] / rate))
     return rows
-
-
-def theirs_of(rows: list[Row]) -> float:
-    """The rate of the first baseline among rows."""
-    return next(value for _, value, _, ratio in rows if ratio is None)
 
 
 def _mine_deposits(template: World, chain: Chain, count: int, per_block: int) -> None:
@@ -112,10 +108,7 @@ def _mine_again(template: World, mined: Chain) -> float:
     copy = template.chain.clone()
     blocks = [
         # Decoded anew: nothing is known of them but their bytes.
-        [
-            PragueLegacyTransaction.decode(transaction.encode())
-            for transaction in mined.index.block(number).transactions
-        ]
+        [PragueLegacyTransaction.decode(transaction.encode()) for transaction in mined.index.block(number).transactions]
         for number in range(copy.head + 1, mined.head + 1)
     ]
     chain = copy.backend.chain
@@ -163,7 +156,7 @@ def logs(length: int = 10_000, per_block: int = 40, wanted: int = 1_000) -> list
         }
         durations = []
         for _ in range(7):
-            durations.append(_timed(lambda query=query: _check(node.request("eth_getLogs", [query]), wanted)))  # type: ignore[misc]
+            durations.append(_timed(partial(_read_logs, node, query, wanted)))
         duration = statistics.median(durations) * 1_000
         near = near or duration
         rows.append((f"{wanted:,} logs by eth_getLogs, {name}", duration, "ms", duration / near))
@@ -200,7 +193,8 @@ def _mine_transfers(template: World, chain: Chain, token: Artifact, blocks: int,
         chain.mine([call] * per_block, timestamp=timestamp + BLOCK_TIME * (step + 1))
 
 
-def _check(answer: dict[str, Any], wanted: int) -> None:
+def _read_logs(node: Node, query: dict[str, Any], wanted: int) -> None:
+    answer = node.request("eth_getLogs", [query])
     if len(answer["result"]) != wanted:
         raise RuntimeError(f"{len(answer['result'])} logs, not {wanted}")
 

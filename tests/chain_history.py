@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 
-from tests.chain_bytecode import COUNTER, EMITTER, SPINNER, SURROUNDINGS, deployment, emission, word
-
 from harness.chain import Account, Call, Chain, Outcome, Pending
+from tests.chain_bytecode import COUNTER, EMITTER, SPINNER, SURROUNDINGS, deployment, emission, word
 
 GENESIS = 1_704_067_200
 BLOCK_TIME = 12
@@ -39,7 +38,7 @@ def count(chain: Chain, counter: str, block: int | None = None) -> int:
 
 
 def golden_history() -> Chain:
-    """Deployments, several transactions a block, failures, logs, reads in the middle, empty blocks, a reorganisation."""
+    """Deployments, blocks of several transactions, failures, logs, reads in between, empty blocks, a reorganisation."""
     history = History()
     chain = history.chain
 

@@ -60,7 +60,7 @@ def matches(log: LogEntry, addresses: list[str] | None, topics: list[object] | N
     return True
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(first=branches, second=branches, drawn=st.lists(queries, min_size=1, max_size=8))
 def test_found_logs_are_those_that_match(
     emitters: tuple[Chain, tuple[str, ...]],
@@ -77,14 +77,10 @@ def test_found_logs_are_those_that_match(
             chain.mine(calls, timestamp=next_time(chain))
             snapshots.append(chain.snapshot())
         chain.revert(snapshots[branch.kept])
-    everything = [
-        log for number in range(chain.head + 1) for receipt in chain.receipts(number) for log in receipt.logs
-    ]
+    everything = [log for number in range(chain.head + 1) for receipt in chain.receipts(number) for log in receipt.logs]
     for start, end, chosen, topics in drawn:
         wanted = None if chosen is None else [(*addresses, UNKNOWN)[which] for which in chosen]
-        expected = [
-            log for log in everything if start <= log.block_number <= end and matches(log, wanted, topics)
-        ]
+        expected = [log for log in everything if start <= log.block_number <= end and matches(log, wanted, topics)]
         assert expected == chain.logs(start, end, wanted, topics)  # type: ignore[arg-type]
         if start <= chain.head:
             of_block = [log for log in everything if log.block_number == start and matches(log, wanted, topics)]

@@ -21,6 +21,8 @@ from harness.chain.index import Block, LogEntry, Receipt
 CLIENT_VERSION = "py-evm/harness"
 _TAGS = ("latest", "safe", "finalized", "pending")
 _MOST_TOPICS = 4
+_HASH_LENGTH = 66
+"""Of a block's hash as text: a request may name a block by it wherever a number may stand."""
 
 _INVALID_PARAMS = -32602
 _NO_SUCH_METHOD = -32601
@@ -132,12 +134,12 @@ class Node:
     def _number(self, name: Any) -> int:
         """The number that a tag, a quantity or an EIP-1898 object stands for; it may lie above the head."""
         if isinstance(name, Mapping):
-            if "blockHash" in name:
-                number = self._number_of(name["blockHash"])
-                if number is None:
-                    raise RpcError(_SERVER_ERROR, "header for hash not found")
-                return number
-            name = name["blockNumber"]
+            name = name["blockHash"] if "blockHash" in name else name["blockNumber"]
+        if isinstance(name, str) and len(name) == _HASH_LENGTH:
+            number = self._number_of(name)
+            if number is None:
+                raise RpcError(_SERVER_ERROR, "header for hash not found")
+            return number
         if name is None or name in _TAGS:
             return self.head
         return 0 if name == "earliest" else _quantity(name)
@@ -452,8 +454,10 @@ def _transaction_receipt(node: Node, transaction_hash: Any) -> dict[str, Any] | 
 
 
 def _block_receipts(node: Node, name: Any) -> list[dict[str, Any]] | None:
-    by_hash = isinstance(name, str) and len(name) == 66
-    block = node._block_of_hash(name) if by_hash else node._block_or_none(name)
+    try:
+        block = node._block_or_none(name)
+    except RpcError:  # no block has that hash
+        return None
     return None if block is None else _receipts_json(block)
 
 
