@@ -269,12 +269,14 @@ def test_a_field_that_is_missing_is_refused_with_its_path_unless_it_may_be(path:
     optional = set()
     for obj, name, field_path, _ in list(_known_fields(parsed)):
         old = obj.pop(name)
+        refused: BooksError | None = None
         try:
             books_from_json(parsed)
             optional.add(name)
         except BooksError as error:
-            assert field_path == error.path
-            assert "missing" in error.message
+            refused = error
+        if refused is not None:
+            assert (field_path, True) == (refused.path, "missing" in refused.message)
         obj[name] = old
     assert optional <= {
         "pending_deposits", "pending_redemptions", "share_count", "last_lagoon_settlement_block_scanned",
@@ -492,7 +494,8 @@ def test_check_turns_what_is_as_good_into_what_the_records_say() -> None:
         ("quantity", 1.5), ("quantity", "1.5"), ("quantity", Decimal("NaN")), ("quantity", Decimal("Infinity")),
         ("quantity", Decimal("1e5000")), ("quantity", True), ("old_balance", None), ("usd_value", Decimal(1)),
         ("usd_value", float("nan")), ("usd_value", "1"), ("tx_hash", b"\x01" * 32), ("tx_hash", 7),
-        ("block_mined_at", 1_700_000_000), ("block_mined_at", None), ("block_mined_at", datetime(2024, 1, 1, tzinfo=UTC)),
+        ("block_mined_at", 1_700_000_000), ("block_mined_at", None),
+        ("block_mined_at", datetime(2024, 1, 1, tzinfo=UTC)),
         ("block_mined_at", datetime(1969, 12, 31)), ("block_mined_at", datetime(9999, 1, 1)), ("log_index", "0x1"),
         ("log_index", -1), ("log_index", 1.0), ("chain_id", True), ("cause", "deposits"), ("cause", None),
         ("position_type", 3), ("asset", "0xaa"), ("asset", None), ("notes", 1), ("notes", "\ud800"),
