@@ -149,6 +149,14 @@ def test_amounts_are_all_there() -> None:
     assert "0.000000000000000000000000000000000001 ATTO" in text
 
 
+def test_closing_zeros_are_muted_and_thousands_spaced_by_style_alone() -> None:
+    text = to_html(_run(interest(), redemption()))
+    assert '<td>400<span class="z">.000000</span></td>' in text
+    assert '<td>0.0625<span class="z">00000000000000</span></td>' in text
+    assert "<td>1<i>234</i><i>567</i><i>890</i>.123456</td>" in text
+    assert "<td>-4298.875509</td>" in text
+
+
 def test_failures_come_first_and_most_money_before_less() -> None:
     cheap = replace(redemption(), id="a.yaml", breaks=redemption().breaks[:1])
     run = _run(scenario("0.yaml"), scenario("1.yaml", verdict=Verdict.error, error="no"), cheap, redemption())
@@ -190,7 +198,7 @@ def test_zero_lines_are_muted_and_what_is_unexplained_is_not() -> None:
     page = Page(to_html(_run(redemption())))
     assert page.all("tr", **{"class": "zero"})
     assert any("zero" not in row["class"].split() for row in page.all("tr", **{"class": "last"}))
-    assert "-400000000 raw · -$400.00" in "".join(page.text)
+    assert "-400000000 raw -$400.00" in "".join(page.text)
 
 
 def test_empty_run_says_that_nothing_is_proved() -> None:

@@ -356,11 +356,11 @@ def _rows(statements: Sequence[Statement]) -> tuple[_Row, ...]:
         row("Interest", "±", "interest"),
         row("Trades", "±", "trades"),
         row("Corrections", "±", "corrections"),
-        row("Closing, by the books", "=", "closing", "sum"),
+        row("Closing, by the books", "=", "closing", "total"),
         row("On chain", "", "on_chain"),
-        row("Difference, chain − books", "=", "difference", "sum"),
+        row("Difference, chain − books", "=", "difference", "total"),
         *(items(kind) for kind in kinds),
-        row("Unexplained", "=", "unexplained", "sum last"),
+        row("Unexplained", "=", "unexplained", "total last"),
     )
 
 

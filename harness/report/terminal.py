@@ -81,7 +81,7 @@ def render_breaks(result: ScenarioResult) -> str:
 def _paper() -> tuple[Console, io.StringIO]:
     """A console that the environment cannot change, and what is written to it."""
     out = io.StringIO()
-    return Console(file=out, force_terminal=False, color_system=None, width=100, _environ={}), out
+    return Console(file=out, force_terminal=False, color_system=None, width=100), out
 
 
 def _print(console: Console, line: Text) -> None:
