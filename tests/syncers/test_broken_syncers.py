@@ -1,6 +1,5 @@
 """Each broken syncer is wrong where it says so, on a history where the reference is right; and only there."""
 
-# ruff: noqa: SIM300 - the expected side stands first
 from __future__ import annotations
 
 import os

@@ -1,6 +1,5 @@
 """The reference syncer's `sync_interest`, and its sums."""
 
-# ruff: noqa: SIM300 - the expected side stands first
 from __future__ import annotations
 
 import dataclasses
