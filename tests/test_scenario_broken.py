@@ -206,6 +206,87 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
         (11, 19, "found 'soon'", None),
         (13, 24, "'5 USDC' is in USDC", None),
     ),
+    "unsupply_before_a_supply": ((10, 24, "no position of aUSDC can be open", None),),
+    "unsupply_without_a_rebase_token": ((9, 24, "there is no rebase token to withdraw", None),),
+    "expect_nothing_of_the_chain": ((11, 7, "'chain' names nothing", None),),
+    "expect_chain_wrongly": (
+        (11, 28, "'40%' is no exact amount", None),
+        (11, 46, "'-1' is negative", None),
+        (11, 60, "found '5'", None),
+    ),
+    "expect_updates_as_mapping": ((11, 16, "found a mapping", None),),
+    "expect_update_as_word": ((11, 17, "found 'deposit'", None),),
+    "expect_interest_wrongly": (
+        (13, 33, "unknown token 'USD'", "USDC"),
+        (13, 58, "unknown field 'totl' in 'asset_interest_data' of aUSDC", "total"),
+        (14, 26, "unknown token 'DAI'", None),
+        (15, 11, "it is not compared", None),
+    ),
+    "expect_assets_as_word": (
+        (12, 37, "found 'aUSDC'", None),
+        (12, 73, "found '5'", None),
+    ),
+    "expect_position_as_word": ((13, 22, "found 'open'", None),),
+    "expect_quantity_in_percent": (
+        (11, 28, "'40%' is no exact quantity", None),
+        (11, 45, "'1e3 USDC' is a floating-point number", None),
+        (11, 67, "found 'alot'", None),
+    ),
+    "expect_quantity_with_too_many_decimals": (
+        (11, 28, "has too many decimals", None),
+        (11, 69, "has too many decimals", None),
+    ),
+    "expect_other_data_wrongly": (
+        (11, 37, "found a list", None),
+        (11, 57, "found '5'", None),
+        (11, 89, "found a list", None),
+    ),
+    "expect_hash_and_addresses_wrongly": (
+        (11, 29, "found '0x12'", None),
+        (11, 44, "found 'valt'", "vault"),
+        (12, 25, "found '0x12'", None),
+    ),
+    "expect_as_list": ((10, 13, "found a list", None),),
+    "time_out_of_range": ((9, 19, "out of range", None),),
+    "length_in_words": ((9, 11, "found 'a while'", None),),
+    "text_as_list": (
+        (1, 8, "found a list", None),
+        (9, 11, "found a list", None),
+    ),
+    "title_in_two_lines": ((1, 8, "found 'a\\nb'", None),),
+    "tags_wrongly": (
+        (1, 11, "the tag 'b c' has a space", None),
+        (1, 16, "the tag 'a' stands here twice", None),
+        (1, 19, "found a list", None),
+    ),
+    "underlying_of_itself": ((5, 43, "aUSDC cannot be its own underlying", None),),
+    "underlying_with_an_underlying": ((6, 43, "aUSDC has an underlying itself", None),),
+    "vault_as_word": (
+        (3, 8, "found 'enzyme'", None),
+        (6, 40, "unknown key 'onwer' in 'redeem'", "owner"),
+    ),
+    "step_not_yet_as_word": ((10, 5, "step 'correct_accounts' is not supported yet", None),),
+    "step_is_a_list": ((10, 5, "found a list", None),),
+    "step_without_a_verb": ((10, 5, "a step without a verb", None),),
+    "alias_for_a_step": (
+        (8, 5, "the anchor '&step'", None),
+        (11, 5, "the alias '*step'", None),
+    ),
+    "actors_name_with_a_space": ((8, 23, "'alice b' is no actor's name", None),),
+    "tracked_wrongly": (
+        (6, 91, "unknown token 'DAI'", None),
+        (6, 96, "USDC stands here twice", None),
+    ),
+    "tracked_as_word": ((6, 84, "found 'USDC'", None),),
+    "percentage_of_raw": ((10, 37, "'40% raw' is both a percentage and raw", None),),
+    "position_as_word": ((11, 50, "found 'first'", None),),
+    "expect_sees_a_step_later": ((11, 52, "there is no position 2", None),),
+    "rebase_factor_of_nothing": (
+        (10, 36, "'0' is out of range", None),
+        (11, 37, "'all' is no exact amount", None),
+    ),
+    "deploy_block_with_a_sync": ((1, 16, "'sync' cannot stand inside a block", None),),
+    "trade_in_the_deploy_block": ((2, 5, "a trade before a sync", None),),
 }
 
 

@@ -108,8 +108,9 @@ ExpectedScalar = Quantity | Fraction | int | str | datetime | Actor | None
 class ExpectedField:
     """One field that an ``expect`` names, and the value that it should have.
 
-    A nested record is an `ExpectedRecord`; a list (refs, trades) a tuple of them; a map keyed by
-    asset (``asset_interest_data``) a mapping from symbol.
+    A nested record is an `ExpectedRecord`; a list (refs, trades, a position's ``balance_updates``) a tuple of
+    them; a map keyed by asset (``asset_interest_data``) a mapping from symbol. ``assets`` is a tuple of
+    records with a ``token_symbol`` each, ``other_data`` a record whose fields are its keys.
     """
 
     location: Location
