@@ -26,7 +26,8 @@ def judge(played: Played, point: Point) -> Diff:
             return Diff()
     expected = point.act.expected
     assert not isinstance(expected, Refusal), "refusals are judged above"
-    block = block_of(point)
+    # A sync that ends below the cursor changes nothing: its books still stand where they were read to.
+    block = max(block_of(point), expected.sync.treasury.last_block_scanned or 0)
     location = place_of(point)
     drawn = statements(point.before, point.after, expected, played.ledger, block)
     compared = compare_books(expected, point.after, played.ledger, location)

@@ -252,14 +252,14 @@ class _BooksJudge:
             known = self._setting.assets.get(wanted.token)
             return (
                 known is not None
-                and isinstance(value, Decimal)
+                and isinstance(value, (Decimal, Fraction))
                 and (asset is None or asset == known)
-                and exact(value) * 10**known.decimals == wanted.raw
+                and _fraction(value) * 10**known.decimals == wanted.raw
             )
         if isinstance(wanted, Fraction):
             if isinstance(value, float):
                 return close(float(wanted), value)
-            return isinstance(value, (Decimal, int)) and Fraction(value) == wanted
+            return isinstance(value, (Decimal, Fraction, int)) and Fraction(value) == wanted
         if isinstance(value, AssetIdentifier):
             return self._setting.symbol_of(value) == wanted
         if name == "tx_hash" and isinstance(wanted, str) and isinstance(value, str):
@@ -276,9 +276,9 @@ class _BooksJudge:
     ) -> Mismatch:
         wanted = field.value
         gap_raw: int | None = None
-        if isinstance(wanted, (Quantity, Fraction)) and isinstance(value, Decimal) and asset is not None:
+        if isinstance(wanted, (Quantity, Fraction)) and isinstance(value, (Decimal, Fraction)) and asset is not None:
             raw = Fraction(wanted.raw) if isinstance(wanted, Quantity) else wanted * 10**asset.decimals
-            gap_raw = int(exact(value) * 10**asset.decimals - raw)
+            gap_raw = int(_fraction(value) * 10**asset.decimals - raw)
         return Mismatch(
             location=field.location,
             path=path,
@@ -297,7 +297,7 @@ class _BooksJudge:
         if isinstance(value, Actor):
             return value.name
         if isinstance(value, Fraction):
-            return _number(value)
+            return _number(value) + (f" {asset.token_symbol}" if asset is not None else "")
         if isinstance(value, datetime):
             return value.isoformat(sep=" ")
         if isinstance(value, Decimal):
@@ -348,6 +348,16 @@ def _asset_of(record: object) -> AssetIdentifier | None:
     if isinstance(record, (BalanceUpdate, Position, ReservePosition, LoanSide)):
         return record.asset
     return None
+
+
+def _exactly(value: Decimal | Fraction) -> Fraction:
+    """The number behind a stored quantity, or behind a position's, which is a sum."""
+    return exact(value) if isinstance(value, Decimal) else value
+
+
+def _fraction(value: Decimal | Fraction) -> Fraction:
+    """A stored quantity, or a position's, which is summed up and no Decimal."""
+    return value if isinstance(value, Fraction) else exact(value)
 
 
 def _number(value: Fraction) -> str:
