@@ -7,18 +7,17 @@ pinned to its blocks, so it can be run afterwards, as often and in as many ways 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NoReturn, assert_never
+from typing import assert_never
 
 from harness.books import Books
-from harness.books.executor import BookedTrade, TradeKind, book_trade, open_positions_of
-from harness.books.records import AssetIdentifier, Position, reserve_raw
+from harness.books.executor import BookedTrade, book_trade
 from harness.chain import Call, Chain, Outcome, Pending
-from harness.errors import BooksError, ExecutionError, Location, Problem, ScenarioError
+from harness.errors import BooksError, ExecutionError, Location
 from harness.ledger.bookkeeping import InconsistentLedger, Operation, Refusal, expected_books
-from harness.ledger.facts import Flow, Ledger, MinedBlock, Move, Transaction, utc
+from harness.ledger.facts import Ledger, MinedBlock
 from harness.scenario.model import (
     Amount,
     ChainStep,
@@ -48,8 +47,10 @@ from harness.scenario.model import (
 )
 from harness.scenario.plan import PlannedBlock, PlannedStep, plan
 from harness.units import PRICE_DECIMALS, format_units
+from harness.world.manager import Manager, books_hold, stop
+from harness.world.recorder import Recorder
 from harness.world.setup import ERC20, INDEX_TOKEN, PRICE_FEED, Foundation, World
-from harness.world.vault import FlowIntent, Prepared, State, share
+from harness.world.vault import Prepared, State, share
 
 SINK = "0x000000000000000000000000000000000000dEaD"
 """Where taken tokens go."""
@@ -226,7 +227,7 @@ class _Player:
         )
         self._chain.mine(lambda _: foundation.deploy_tokens(), timestamp=tokens.timestamp)
 
-        recorder: list[_Recorder] = []
+        recorder: list[Recorder] = []
 
         def second_block(pending: Pending) -> Generator[Call, Outcome, None]:
             self._world = yield from foundation.deploy_vault()
@@ -237,7 +238,7 @@ class _Player:
                 )
             for symbol, spec in self._scenario.tokens.items():
                 self._ledger.set_price(symbol, 1, spec.price_raw)
-            recorder.append(_Recorder(self._ledger, pending))
+            recorder.append(Recorder(self._ledger, pending))
             yield from self._steps(vault, pending, recorder[0])
 
         mined = self._chain.mine(second_block, timestamp=vault.timestamp)
@@ -263,10 +264,10 @@ class _Player:
             mined = self._chain.mine_empty(timestamp=block.timestamp)
             self._ledger.add_block(MinedBlock(number=mined.number, hash=mined.hash, timestamp=mined.timestamp))
         else:
-            recorder: list[_Recorder] = []
+            recorder: list[Recorder] = []
 
             def build(pending: Pending) -> Generator[Call, Outcome, None]:
-                recorder.append(_Recorder(self._ledger, pending))
+                recorder.append(Recorder(self._ledger, pending))
                 yield from self._steps(block, pending, recorder[0])
 
             mined = self._chain.mine(build, timestamp=block.timestamp)
@@ -276,7 +277,7 @@ class _Player:
         if block.last and block.step is not None and block.step not in block.steps:
             self._judge_later(block.step, block.number)
 
-    def _finish(self, block: PlannedBlock, block_hash: str, recorder: _Recorder) -> None:
+    def _finish(self, block: PlannedBlock, block_hash: str, recorder: Recorder) -> None:
         self._ledger.add_block(MinedBlock(number=block.number, hash=block_hash, timestamp=block.timestamp))
         recorder.write(block.number)
         if self._failure is not None:
@@ -288,13 +289,20 @@ class _Player:
                 CheckAct(expectation=step.expect, block=block, expected=self._books, location=step.location)
             )
 
-    def _steps(self, block: PlannedBlock, pending: Pending, recorder: _Recorder) -> Generator[Call, Outcome, None]:
+    def _steps(self, block: PlannedBlock, pending: Pending, recorder: Recorder) -> Generator[Call, Outcome, None]:
         flows = False
         state = State(pending.call)
         for step in block.steps:
             order: BookedTrade | None = None
             if isinstance(step, Trade | Supply | Unsupply | Close):
-                prepared, order = self._prepare_manager(step, state, block)
+                manager = Manager(
+                    scenario=self._scenario,
+                    world=self._world,
+                    ledger=self._ledger,
+                    books=self._books,
+                    rebased=self._rebased,
+                )
+                prepared, order = manager.prepare(step, state, block=block.number, timestamp=block.timestamp)
             else:
                 prepared = self._prepare(step, state)
             outcome = yield prepared.call
@@ -305,7 +313,7 @@ class _Player:
                 continue
             if order is not None:
                 self._book(replace(order, tx_hash=outcome.transaction_hash), step.location)
-            if isinstance(step, Rebase) and self._books_hold(step.token):
+            if isinstance(step, Rebase) and books_hold(self._books, self._ledger, step.token):
                 self._rebased[step.token] = (block.number, step.location)
             if isinstance(step, Price):
                 recorder.set_price(step.token, step.price_raw)
@@ -393,170 +401,13 @@ class _Player:
         token = self._scenario.token(amount.token)
         return f"{token.format(raw)} {token.symbol}"
 
-    # -- the manager's steps
-
-    def _prepare_manager(
-        self, step: Trade | Supply | Unsupply | Close, state: State, block: PlannedBlock
-    ) -> tuple[Prepared, BookedTrade]:
-        self._refuse_after_unsynced_flows(step, block.number)
-        reserve = self._scenario.vault.reserve
-        kind = self._world.kind
-        verb: TradeKind
-        position: Position | None
-        match step:
-            case Trade() if step.sell.token == reserve:
-                symbol = step.buy.token
-                paid = share(step.sell, self._reserve_books())
-                self._must_hold(step, reserve, paid, self._reserve_books())
-                bought = share(step.buy, 0)
-                position = self._position(step, symbol, step.position, may_open=True)
-                call = kind.trade(reserve, paid, symbol, bought)
-                text = f"the manager sells {self._format(step.sell, paid)} for {self._format(step.buy, bought)}"
-                verb, quantity, moved = "trade", bought, -paid
-            case Trade():
-                symbol = step.sell.token
-                position = self._position(step, symbol, step.position)
-                held = position.quantity_raw if position else 0
-                sold = share(step.sell, held)
-                self._must_hold(step, symbol, sold, held)
-                received = share(step.buy, 0)
-                call = kind.trade(symbol, sold, reserve, received)
-                text = f"the manager sells {self._format(step.sell, sold)} for {self._format(step.buy, received)}"
-                verb, quantity, moved = "trade", -sold, received
-            case Supply():
-                symbol = step.into
-                self._refuse_after_rebase(step, symbol)
-                supplied = share(step.assets, self._reserve_books())
-                self._must_hold(step, reserve, supplied, self._reserve_books())
-                position = self._position(step, symbol, step.position, may_open=True)
-                call = kind.supply(supplied, symbol)
-                text = f"the manager supplies {self._format(step.assets, supplied)} for {symbol}"
-                verb, quantity, moved = "supply", supplied, -supplied
-            case Unsupply():
-                symbol = step.assets.token
-                self._refuse_after_rebase(step, symbol)
-                position = self._position(step, symbol, step.position)
-                held = position.quantity_raw if position else 0
-                withdrawn = share(step.assets, held)
-                self._must_hold(step, symbol, withdrawn, held)
-                call = kind.unsupply(withdrawn, symbol)
-                text = f"the manager withdraws {self._format(step.assets, withdrawn)}"
-                verb, quantity, moved = "unsupply", -withdrawn, withdrawn
-            case Close():
-                position = self._credit_position(step)
-                symbol = self._symbol(position.asset)
-                self._refuse_after_rebase(step, symbol)
-                tracked = position.quantity_raw
-                paid = min(tracked, state.balance(self._world.around.tokens[symbol], self._world.deployed.holder))
-                call = kind.unsupply(paid, symbol)
-                text = f"the manager closes position {position.position_id}"
-                verb, quantity, moved = "close", -tracked, paid
-            case _:
-                assert_never(step)
-        prepared = Prepared(call=call, text=text, asked={symbol: quantity, reserve: moved})
-        trade = BookedTrade(
-            kind=verb,
-            asset=self._ledger.setting.assets[symbol],
-            reserve=self._ledger.setting.reserve_asset,
-            quantity_raw=quantity,
-            reserve_raw=moved,
-            position="new" if position is None else position.position_id,
-            executed_at=utc(block.timestamp),
-            block_number=block.number,
-            tx_hash="",
-            price=self._ledger.price(symbol, block.number),
-        )
-        return prepared, trade
-
-    def _symbol(self, asset: AssetIdentifier) -> str:
-        symbol = self._ledger.setting.symbol_of(asset)
-        assert symbol is not None, "positions are in tokens of this world"
-        return symbol
-
-    def _reserve_books(self) -> int:
-        reserve = self._books.portfolio.reserves.get(self._ledger.setting.reserve_asset.identifier)
-        return reserve_raw(reserve) if reserve else 0
-
-    def _must_hold(self, step: StepBase, symbol: str, raw: int, held: int) -> None:
-        if raw > held and step.refused is None:
-            token = self._scenario.token(symbol)
-            self._stop(
-                step.location,
-                f"this takes {token.format(raw)} {symbol}, and the books hold {token.format(held)}",
-            )
-
-    def _position(
-        self, step: StepBase, symbol: str, wanted: int | str | None, *, may_open: bool = False
-    ) -> Position | None:
-        positions = open_positions_of(self._books, self._ledger.setting.assets[symbol])
-        if wanted == "new":
-            if not may_open:
-                self._stop(step.location, "only a step that buys can open a new position")
-            return None
-        if wanted is not None:
-            for position in positions:
-                if position.position_id == wanted:
-                    return position
-            self._stop(step.location, f"no position {wanted} of {symbol} is open", _names(positions))
-        if len(positions) > 1:
-            self._stop(step.location, f"several positions of {symbol} are open: say which", _names(positions))
-        if positions:
-            return positions[0]
-        if not may_open and step.refused is None:
-            self._stop(step.location, f"no position of {symbol} is open")
-        return None
-
-    def _credit_position(self, step: Close) -> Position:
-        positions = [
-            position
-            for _, position in sorted(self._books.portfolio.open_positions.items())
-            if position.loan is not None
-        ]
-        if step.position is not None:
-            positions = [position for position in positions if position.position_id == step.position]
-        if len(positions) != 1:
-            found = (
-                "no such credit position is open" if not positions else "several credit positions are open: say which"
-            )
-            self._stop(step.location, found, _names(positions) if positions else None)
-        return positions[0]
-
-    def _refuse_after_unsynced_flows(self, step: Trade | Supply | Unsupply | Close, block: int) -> None:
-        cursor = self._books.sync.treasury.last_block_scanned
-        start = self._ledger.setting.deployment_block if cursor is None else cursor + 1
-        unsynced = next(self._ledger.flows_between(start, block), None)
-        if unsynced is not None and not step.unsynced:
-            self._stop(
-                step.location,
-                f"a manager step after a flow that is not synced yet (line {unsynced.location.line})",
-                "a `sync` before it, or `unsynced: true` in the step",
-            )
-
-    def _refuse_after_rebase(self, step: StepBase, symbol: str) -> None:
-        rebased = self._rebased.get(symbol)
-        if rebased is not None:
-            self._stop(
-                step.location,
-                f"{symbol} rebased (line {rebased[1].line}) since the last interest sync",
-                "a `sync_interest` before this step",
-            )
-
-    def _books_hold(self, symbol: str) -> bool:
-        asset = self._ledger.setting.assets[symbol]
-        return bool(open_positions_of(self._books, asset)) or (
-            symbol == self._scenario.vault.reserve and self._reserve_books() != 0
-        )
-
     def _book(self, trade: BookedTrade, location: Location) -> None:
         try:
             self._books = book_trade(self._books, trade)
         except (BooksError, ValueError) as error:
-            self._stop(location, f"this cannot be booked: {error}")
+            stop(location, f"this cannot be booked: {error}")
         self._last_trade_block = trade.block_number
         self._acts.append(BookAct(trade=trade, location=location, expected=self._books))
-
-    def _stop(self, location: Location, message: str, expected: str | None = None) -> NoReturn:
-        raise ScenarioError([Problem(location=location, message=message, expected=expected)])
 
     # -- steps that mine nothing
 
@@ -583,7 +434,7 @@ class _Player:
         cycle = None
         if isinstance(step, SyncTreasury):
             if end_block < self._last_trade_block:
-                self._stop(
+                stop(
                     step.location,
                     f"a sync that ends at block {end_block}, before the trade booked at block {self._last_trade_block}",
                 )
@@ -611,19 +462,19 @@ class _Player:
             return head
         number = end.number if end.number is not None else head - (end.below_head or 0)
         if not 0 <= number <= head:
-            self._stop(location, f"end block {number} is not on the chain", f"a block from 0 to {head}")
+            stop(location, f"end block {number} is not on the chain", f"a block from 0 to {head}")
         return number
 
     def _operate(self, operation: Operation, *, expectation: Expectation | None, announced: str | None) -> None:
         expected = expected_books(self._ledger, self._books, operation)
         if isinstance(expected, Refusal) and announced is None:
-            self._stop(
+            stop(
                 operation.location,
                 f"this must be refused ({expected.reason})",
                 "`refused` beside the step, or another step",
             )
         if not isinstance(expected, Refusal) and announced is not None:
-            self._stop(operation.location, "nothing here is a reason to refuse", "no `refused` beside the step")
+            stop(operation.location, "nothing here is a reason to refuse", "no `refused` beside the step")
         self._acts.append(
             SyncAct(
                 operation=operation, expectation=expectation, announced=announced, before=self._books, expected=expected
@@ -638,90 +489,5 @@ class _Player:
             }
 
 
-class _Recorder:
-    """Collects what one block does, and writes it into the ledger once the block is mined."""
-
-    def __init__(self, ledger: Ledger, pending: Pending) -> None:
-        self._ledger = ledger
-        self._number = pending.number
-        previous = pending.number - 1
-        self._balances = {symbol: ledger.balance(symbol, previous) for symbol in ledger.setting.assets}
-        self._supply = ledger.supply(previous)
-
-    def set_price(self, symbol: str, price_raw: int) -> None:
-        self._ledger.set_price(symbol, self._number, price_raw)
-
-    def record(
-        self, step: ChainStep, prepared: Prepared, outcome: Outcome, balances: Mapping[str, int], supply: int
-    ) -> None:
-        """Note one transaction: its flow, and whatever else it did to the holder's balances."""
-        location = step.location
-        self._ledger.add_transaction(
-            Transaction(
-                hash=outcome.transaction_hash,
-                block=self._number,
-                location=location,
-                text=prepared.text,
-                failed=None if outcome.succeeded else outcome.revert_reason or "no reason given",
-            )
-        )
-        asked = prepared.asked if outcome.succeeded else {}
-        for symbol, raw in balances.items():
-            rest = raw - self._balances[symbol] - asked.get(symbol, 0)
-            if rest:
-                self._check_rest(prepared, symbol, rest, outcome.succeeded)
-                move = Move(
-                    kind=prepared.rest,
-                    symbol=symbol,
-                    raw=rest,
-                    block=self._number,
-                    transaction=outcome.transaction_hash,
-                    location=location,
-                )
-                self._ledger.add_move(move)
-        self._balances = dict(balances)
-        self._supply = supply
-        if outcome.succeeded and prepared.flow is not None:
-            self._ledger.add_flow(
-                Flow(
-                    cause=prepared.flow.cause,
-                    block=self._number,
-                    transaction=outcome.transaction_hash,
-                    log_index=_mark(outcome, prepared.flow),
-                    owner=prepared.flow.owner,
-                    legs=prepared.flow.legs,
-                    location=location,
-                )
-            )
-
-    def _check_rest(self, prepared: Prepared, symbol: str, rest: int, succeeded: bool) -> None:
-        """Only some changes may differ from what was asked: anything else means that the harness misreads the world."""
-        rounds = self._ledger.setting.assets[symbol].is_rebase()
-        if not succeeded or (prepared.rest == "rounded" and not rounds):
-            raise InconsistentLedger(f"{prepared.text}: {symbol} moved by {rest} base units that nobody asked for")
-
-    def write(self, number: int) -> None:
-        """Note balances and supply as the block leaves them."""
-        for symbol, raw in self._balances.items():
-            self._ledger.set_balance(symbol, number, raw)
-        self._ledger.set_supply(number, self._supply)
-
-
-def _mark(outcome: Outcome, flow: FlowIntent) -> int:
-    """Find a flow's log index: its transaction holds one log of the mark's emitter and topic 0; no more of it is read."""
-    places = [
-        log.log_index
-        for log in outcome.logs
-        if log.address == flow.mark.emitter and log.topics and bytes(log.topics[0]) == flow.mark.topic
-    ]
-    if len(places) != 1:
-        raise InconsistentLedger(f"a flow's transaction shows {len(places)} marks instead of one")
-    return places[0]
-
-
 def _usd(price_raw: int) -> str:
     return format_units(price_raw, PRICE_DECIMALS).rstrip("0").rstrip(".")
-
-
-def _names(positions: list[Position]) -> str | None:
-    return "one of " + ", ".join(str(position.position_id) for position in positions) if positions else None
