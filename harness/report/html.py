@@ -58,7 +58,6 @@ _MARKS = 6
 _SLUG_LENGTH = 48
 _COMPARED = 400
 """Two sides longer than this are shown without marking where they part."""
-_AMOUNT = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
 _STARTS_AS_AMOUNT = re.compile(r"[+-]?\d")
 
 
@@ -107,10 +106,6 @@ class _Finding:
     expected: Markup | None
     actual: Markup | None
     is_amount: bool
-
-    @property
-    def line(self) -> int | None:
-        return None if self.found.location is None else self.found.location.line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -430,11 +425,9 @@ def _time(moment: datetime) -> Markup:
 
 def _amount(text: str) -> Markup:
     """Set an amount for reading: thousands spaced by style alone (a copy has none), closing zeros muted."""
-    match = _AMOUNT.fullmatch(text)
-    if match is None:
-        return escape(text)
-    sign, whole, fraction = match[1], match[2], match[3] or ""
-    if not int(whole + fraction):
+    sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
+    whole, _, fraction = digits.partition(".")
+    if not (whole + fraction).strip("0"):
         return Markup('<span class="z">0</span>')
     head = len(whole) % 3 or 3
     groups = [whole[:head], *(whole[at : at + 3] for at in range(head, len(whole), 3))]
@@ -443,5 +436,5 @@ def _amount(text: str) -> Markup:
     zeros = fraction[len(kept) :]
     point = "." if kept else ""
     tail = f'<span class="z">{"." if fraction and not kept else ""}{zeros}</span>' if zeros else ""
-    # Digits and our own tags only.
+    # Digits of a formatted integer and our own tags only.
     return Markup(f"{sign}{shown}{point}{kept}{tail}")  # noqa: S704

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -450,10 +449,6 @@ def _plain(value: Any) -> Any:
         case datetime():
             return value.isoformat() + "Z"
         case float() if not math.isfinite(value):
-            return str(value)
-        case enum.Enum():
-            return _plain(value.value)
-        case Decimal():
             return str(value)
         case _:
             return value
