@@ -198,7 +198,7 @@ class Session:
             return Failure(kind=BreakKind.timeout, message=f"no answer within {self._timeout:g} seconds")
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever a syncer raises is an answer of its
             return Failure(kind=BreakKind.raised, message=_describe(error))
 
     def _target(self) -> Target:
@@ -267,7 +267,7 @@ def _deadline(seconds: float | None) -> Iterator[None]:
         yield
         return
 
-    def out_of_time(signum: int, frame: FrameType | None) -> None:
+    def out_of_time(_signum: int, _frame: FrameType | None) -> None:
         raise _OutOfTime
 
     found = signal.signal(signal.SIGALRM, out_of_time)

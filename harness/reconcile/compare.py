@@ -1,8 +1,8 @@
 """Books against books: what the ledger says they must be, and what a syncer made of them.
 
-Updates are matched one to one by where they come from, then every field of them is compared, then everything else in the
-books. What only follows from a break that is already named (a balance that is short by the deposit
-that is missing) is not named again.
+Updates are matched one to one by where they come from, then every field of them is compared, then
+everything else in the books. What only follows from a break that is already named (a balance that is
+short by the deposit that is missing) is not named again.
 """
 
 from __future__ import annotations
@@ -72,16 +72,20 @@ def plain_hash(text: str) -> str:
 
 def entries(books: Books) -> list[Entry]:
     """Every balance update in the books, in the order of their ids."""
-    holdings: list[tuple[int | None, ReservePosition | Position]] = [
-        *((None, reserve) for reserve in books.portfolio.reserves.values()),
-        *((position.position_id, position) for position in every_position(books)),
-    ]
     found = [
         Entry(update=update, holder_id=holder_id)
-        for holder_id, holding in holdings
+        for holder_id, holding in holdings(books)
         for update in holding.balance_updates.values()
     ]
     return sorted(found, key=lambda entry: entry.update.balance_update_id)
+
+
+def holdings(books: Books) -> list[tuple[int | None, ReservePosition | Position]]:
+    """Everything that holds balance updates, with its position id (None: a reserve)."""
+    return [
+        *((None, reserve) for reserve in books.portfolio.reserves.values()),
+        *((position.position_id, position) for position in every_position(books)),
+    ]
 
 
 def every_position(books: Books) -> list[Position]:
@@ -183,7 +187,7 @@ class _Comparison:
         self._explained[entry.holder_id] -= raw
         self._add(
             BreakKind.missing,
-            sentence=f"{self._what(entry)} is not in the books: they are {self._short(-raw, token)} there.",
+            sentence=f"{self._what(entry)} is not in the books, which leaves them {self._short(-raw, token)}.",
             expected=f"{format_units(raw, token.decimals)} {token.symbol}",
             actual="nothing",
             gap_raw=-raw,
@@ -199,11 +203,11 @@ class _Comparison:
         why = (
             "is in the books once too often"
             if kind is BreakKind.doubled
-            else "is in the books, and nothing on chain is behind it"
+            else "is in the books with nothing on chain behind it"
         )
         self._add(
             kind,
-            sentence=f"{self._what(entry)} {why}: they are {self._short(raw, token)} there.",
+            sentence=f"{self._what(entry)} {why}, which leaves them {self._short(raw, token)}.",
             expected="nothing" if kind is BreakKind.unexpected else "once",
             actual=f"{_plain(update.quantity)} {token.symbol}",
             gap_raw=raw,
@@ -247,7 +251,8 @@ class _Comparison:
         self._without_ref.add(found.update.balance_update_id)
         self._add(
             BreakKind.misplaced,
-            sentence=f"{self._what(wanted)} is booked in {_holding(found.holder_id)} instead of {_holding(wanted.holder_id)}.",
+            sentence=f"{self._what(wanted)} is booked in {_holding(found.holder_id)} "
+            f"instead of {_holding(wanted.holder_id)}.",
             field="position_id",
             expected=_holding(wanted.holder_id),
             actual=_holding(found.holder_id),
@@ -267,7 +272,8 @@ class _Comparison:
         difference = actual.usd_value - expected.usd_value
         self._add(
             BreakKind.different,
-            sentence=f"{self._what(wanted)} is worth {_money(expected.usd_value)}, and the books say {_money(actual.usd_value)}.",
+            sentence=f"{self._what(wanted)} is worth {_money(expected.usd_value)}, "
+            f"and the books say {_money(actual.usd_value)}.",
             field="usd_value",
             expected=repr(expected.usd_value),
             actual=repr(actual.usd_value),
@@ -367,10 +373,10 @@ class _Comparison:
             if wanted != found and not (update is not None and getattr(update, name) == found):
                 self._field(f"{path}.{name}", wanted, found, entry)
         worth = actual.usd_value
-        if worth is None or not close(expected.usd_value or 0.0, worth):
-            # A ref that repeats a wrong update says nothing new.
-            if update is None or worth is None or not close(update.usd_value, worth):
-                self._field(f"{path}.usd_value", repr(expected.usd_value), repr(worth), entry)
+        # A ref that repeats a wrong update says nothing new.
+        repeats = update is not None and worth is not None and close(update.usd_value, worth)
+        if not repeats and (worth is None or not close(expected.usd_value or 0.0, worth)):
+            self._field(f"{path}.usd_value", repr(expected.usd_value), repr(worth), entry)
 
     def _update(self, books: Books, update_id: int) -> BalanceUpdate | None:
         for entry in entries(books):
@@ -531,7 +537,8 @@ class _Comparison:
             return
         self._add(
             BreakKind.different,
-            sentence=f"{path} is {_plain(actual)} {token.symbol} in the books instead of {_plain(expected)}: {_signed(gap, token)}.",
+            sentence=f"{path} is {_plain(actual)} {token.symbol} in the books "
+            f"instead of {_plain(expected)}: {_signed(gap, token)}.",
             field=path,
             expected=f"{_plain(expected)} {token.symbol}",
             actual=f"{_plain(actual)} {token.symbol}",

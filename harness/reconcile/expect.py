@@ -350,11 +350,6 @@ def _asset_of(record: object) -> AssetIdentifier | None:
     return None
 
 
-def _exactly(value: Decimal | Fraction) -> Fraction:
-    """The number behind a stored quantity, or behind a position's, which is a sum."""
-    return exact(value) if isinstance(value, Decimal) else value
-
-
 def _fraction(value: Decimal | Fraction) -> Fraction:
     """A stored quantity, or a position's, which is summed up and no Decimal."""
     return value if isinstance(value, Fraction) else exact(value)

@@ -24,7 +24,7 @@ from harness.books.records import (
     ReservePosition,
 )
 from harness.errors import Location
-from harness.reconcile.compare import Entry, entries, every_position
+from harness.reconcile.compare import Entry, entries, every_position, holdings
 from harness.reconcile.diff import Break, BreakKind, Statement
 from harness.units import exact, format_units
 
@@ -69,8 +69,8 @@ def sums_add_up(checkpoint: Checkpoint) -> Iterator[Violation]:
         if statement.unaccounted:
             raw = format_units(statement.unaccounted, statement.token.decimals)
             yield Violation(
-                sentence=f"The {statement.token.symbol} in the books do not add up: opening and everything booked since "
-                f"leave {raw} {statement.token.symbol} unaccounted for.",
+                sentence=f"The {statement.token.symbol} in the books does not add up: opening and everything booked "
+                f"since leave {raw} {statement.token.symbol} unaccounted for.",
                 asset=statement.token.symbol,
                 gap_raw=statement.unaccounted,
                 gap=raw,
@@ -103,21 +103,15 @@ def _tracked(side: LoanSide, tracker: InterestTracker) -> Fraction:
 
 def _old_balances(checkpoint: Checkpoint, known: set[int]) -> Iterator[Violation]:
     """Each new update starts where the one before it in its holding ended; trades lie between operations only."""
-    new: dict[int | None, list[BalanceUpdate]] = {}
-    for entry in entries(checkpoint.books):
-        if entry.update.balance_update_id not in known:
-            new.setdefault(entry.holder_id, []).append(entry.update)
-    holdings: Mapping[int | None, ReservePosition | Position] = {
-        **{None: reserve for reserve in checkpoint.books.portfolio.reserves.values()},
-        **{position.position_id: position for position in every_position(checkpoint.books)},
-    }
-    for holder_id, updates in new.items():
-        balance = exact_quantity(holdings[holder_id]) - sum((exact(update.quantity) for update in updates), Fraction(0))
+    for holder_id, holding in holdings(checkpoint.books):
+        updates = [update for update_id, update in sorted(holding.balance_updates.items()) if update_id not in known]
+        balance = exact_quantity(holding) - sum((exact(update.quantity) for update in updates), Fraction(0))
         for update in updates:
             if exact(update.old_balance) != balance:
                 yield Violation(
-                    sentence=f"Balance update {update.balance_update_id} ({update.cause}) starts at {_plain(update.old_balance)} "
-                    f"{update.asset.token_symbol}, and the one before it ended at {_text(balance)}.",
+                    sentence=f"Balance update {update.balance_update_id} ({update.cause}) starts at "
+                    f"{_plain(update.old_balance)} {update.asset.token_symbol}, and the one before it ended at "
+                    f"{_text(balance)}.",
                     asset=update.asset.token_symbol,
                     position_id=holder_id,
                     update=update,
@@ -141,7 +135,8 @@ def books_equal_chain(checkpoint: Checkpoint) -> Iterator[Violation]:
             gap = -statement.unexplained
             yield Violation(
                 sentence=f"The books hold {format_units(statement.closing, decimals)} {symbol}, the chain "
-                f"{format_units(statement.on_chain, decimals)}, and {format_units(gap, decimals)} {symbol} of that has no reason.",
+                f"{format_units(statement.on_chain, decimals)}, and {format_units(gap, decimals)} {symbol} of "
+                "that has no reason.",
                 asset=symbol,
                 gap_raw=gap,
                 gap=format_units(gap, decimals),
@@ -150,7 +145,7 @@ def books_equal_chain(checkpoint: Checkpoint) -> Iterator[Violation]:
 
 
 def ids_and_refs_match(checkpoint: Checkpoint) -> Iterator[Violation]:
-    """Want update ids unique and rising over the portfolio, and one ref for each update whose cause has refs (law 3)."""
+    """Want update ids unique and rising, and one ref for each update whose cause has refs (law 3)."""
     found = entries(checkpoint.books)
     count = Counter(entry.update.balance_update_id for entry in found)
     for update_id, times in count.items():
@@ -168,7 +163,8 @@ def ids_and_refs_match(checkpoint: Checkpoint) -> Iterator[Violation]:
     last = max(count, default=0)
     if checkpoint.books.portfolio.next_balance_update_id <= last:
         yield Violation(
-            sentence=f"The next balance update id is {checkpoint.books.portfolio.next_balance_update_id}, and {last} is in use."
+            sentence=f"The next balance update id is {checkpoint.books.portfolio.next_balance_update_id}, "
+            f"and {last} is in use."
         )
     sync = checkpoint.books.sync
     yield from _refs("treasury", sync.treasury.balance_update_refs, IN_TREASURY, found)
@@ -218,8 +214,8 @@ def nothing_lies_outside(checkpoint: Checkpoint) -> Iterator[Violation]:
         block = entry.update.block_number
         if block is not None and (block < start or (cursor is not None and block > cursor)):
             yield Violation(
-                sentence=f"Balance update {entry.update.balance_update_id} is of block {block}, outside what was scanned "
-                f"({start} to {cursor}).",
+                sentence=f"Balance update {entry.update.balance_update_id} is of block {block}, outside what was "
+                f"scanned ({start} to {cursor}).",
                 update=entry.update,
             )
     checkpoints: tuple[tuple[str, datetime | int | None, datetime | int | None], ...] = (

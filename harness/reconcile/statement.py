@@ -65,7 +65,7 @@ def _statement(
 
 
 def _held(books: Books, asset: AssetIdentifier) -> int:
-    """What the books say they hold of an asset in reserves and positions not closed, base units (fractions of one cut off)."""
+    """What the books hold of an asset in reserves and positions not closed, base units (fractions of one cut off)."""
     return _units(
         sum(
             (exact(reserve.quantity) for reserve in books.portfolio.reserves.values() if reserve.asset == asset),
@@ -99,7 +99,7 @@ def _moved_by_cause(before: Books, actual: Books, asset: AssetIdentifier) -> dic
 def _items(
     symbol: str, asset: AssetIdentifier, expected: Books, ledger: Ledger, block: int
 ) -> tuple[ReconcilingItem, ...]:
-    """Why the chain rightly differs from the books that must be: everything that happened and no sync was meant to see yet."""
+    """Why the chain rightly differs from books that are right: what happened and no sync was meant to see yet."""
     totals = dict.fromkeys(ItemKind, 0)
     for move in ledger.moves_between(symbol, _absorbed_until(asset, expected) + 1, block):
         totals[_ITEM_OF_MOVE[move.kind]] += move.raw
