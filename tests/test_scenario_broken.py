@@ -287,6 +287,10 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
     ),
     "deploy_block_with_a_sync": ((1, 16, "'sync' cannot stand inside a block", None),),
     "trade_in_the_deploy_block": ((2, 5, "a trade before a sync", None),),
+    "wait_until_the_same_second": ((9, 19, "is not after block 3", None),),
+    "amount_one_too_big": ((9, 38, "does not fit into 256 bits", None),),
+    "never_syncs_but_restarts": ((7, 1, "the scenario never syncs, so it checks nothing", None),),
+    "trade_of_a_position_not_yet_there": ((10, 50, "there is no position 1: none can have been opened by then", None),),
 }
 
 

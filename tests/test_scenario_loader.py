@@ -440,3 +440,7 @@ def test_loading_needs_no_chain() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_waiting_until_a_second_after_the_last_block_is_possible() -> None:
+    assert _steps("  - deposit: {caller: alice, assets: 5}\n  - wait: {until: 2024-01-01 00:00:37}\n  - sync:\n")

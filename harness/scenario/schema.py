@@ -205,12 +205,34 @@ def _field(field: RecordField) -> dict[str, Any]:
 # -- the page
 
 
+_VALUES = (
+    (
+        "amount",
+        "`1_000.5 USDC`, `1 raw USDC`; a bare number, or `5 raw`, where only one token is possible; no exponents",
+    ),
+    ("part of an amount", "`40%`, `12.5% WETH`, `all`, `all WETH`; rounded down to a whole raw unit"),
+    ("shares", "`300`, `300 shares`, `5 raw`, `50%`, `all`; the vault's symbol may stand for `shares`"),
+    ("signed quantity, in `expect`", "`-200 USDC`, `-1 raw USDC`, `-200` in tokens of the record's asset"),
+    ("time", "`2024-01-01 00:00` or `2024-01-01T00:00:12`, UTC"),
+    ("length of time", "`12 s`, `5 minutes`, `6 hours`, `30 days`, `2 weeks`; whole seconds"),
+    ("end block", "`12`, `head`, `head-4`"),
+)
+
+
 def language_reference() -> str:
     """The language's keys as a Markdown page."""
     lines = [
         "# Scenario language: every key",
         "",
         "Printed from the tables that the loader reads by; `harness schema` prints the JSON Schema of the same.",
+        "",
+        "## Values",
+        "",
+        "| value | how it is written |",
+        "| --- | --- |",
+        *(f"| {name} | {how} |" for name, how in _VALUES),
+        "",
+        "Anchors, aliases, tags and merge keys are refused; every problem of a file is reported at once, at its place.",
         "",
         "## Header",
         "",
