@@ -131,6 +131,16 @@ def test_decimals_stay_exactly_as_written(text: str) -> None:
     assert text == only_reserve(books_to_json(books_from_json(parsed)))["quantity"]
 
 
+@pytest.mark.parametrize("seconds", [1.001001, 1_700_000_000.000001, 2**33 - 0.000001])
+def test_a_fraction_of_a_second_is_read_to_the_nearest_microsecond(seconds: float) -> None:
+    parsed = credit()
+    parsed["sync"]["treasury"]["last_cycle_at"] = seconds
+    books = books_from_json(parsed)
+    assert books.sync.treasury.last_cycle_at is not None
+    assert books.sync.treasury.last_cycle_at.microsecond == round(seconds % 1 * 1_000_000)
+    assert seconds == books_to_json(books)["sync"]["treasury"]["last_cycle_at"]
+
+
 def test_a_missing_counter_follows_from_the_ids_in_use() -> None:
     parsed = credit()
     del parsed["portfolio"]["next_position_id"], parsed["portfolio"]["next_trade_id"]
