@@ -465,6 +465,8 @@ class _Map(_Kind):
         return _INT.check(int(key))
 
     def _check_key(self, key: Any) -> int | str:
+        if isinstance(key, AssetIdentifier):
+            key = key.identifier  # a syncer may key "per asset" by the asset itself
         try:
             return _INT.check(key) if self.by_id else _WORD.check(key)
         except _Wrong as wrong:

@@ -208,8 +208,8 @@ class _Comparison:
         self._add(
             kind,
             sentence=f"{self._what(entry)} {why}, which leaves them {self._short(raw, token)}.",
-            expected="nothing" if kind is BreakKind.unexpected else "once",
-            actual=f"{_plain(update.quantity)} {token.symbol}",
+            expected="nothing" if kind is BreakKind.unexpected else f"{_plain(update.quantity)} {token.symbol}, once",
+            actual=f"{_plain(update.quantity)} {token.symbol}" + (", again" if kind is BreakKind.doubled else ""),
             gap_raw=raw,
             token=token,
             entry=entry,
