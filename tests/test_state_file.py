@@ -131,7 +131,7 @@ def test_decimals_stay_exactly_as_written(text: str) -> None:
     assert text == only_reserve(books_to_json(books_from_json(parsed)))["quantity"]
 
 
-@pytest.mark.parametrize("seconds", [1.001001, 1_700_000_000.000001, 2**33 - 0.000001])
+@pytest.mark.parametrize("seconds", [0.000_249, 1.001001, 1_700_000_000.000001, 2**33 - 0.000001])
 def test_a_fraction_of_a_second_is_read_to_the_nearest_microsecond(seconds: float) -> None:
     parsed = credit()
     parsed["sync"]["treasury"]["last_cycle_at"] = seconds
