@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.chain import Call, Chain, LogEntry
+from harness.chain.index import Index
 from tests.chain_bytecode import EMITTER, deployment, emission, word
 from tests.chain_history import ALICE, BLOCK_TIME, GENESIS, next_time
 
@@ -77,6 +78,12 @@ def test_found_logs_are_those_that_match(
             chain.mine(calls, timestamp=next_time(chain))
             snapshots.append(chain.snapshot())
         chain.revert(snapshots[branch.kept])
+    # However it came to be, the index is the one that these blocks make.
+    rebuilt = Index()
+    for number in range(chain.head + 1):
+        rebuilt.append(chain.index.block(number))
+    for name in vars(rebuilt).keys() - {"_known"}:
+        assert getattr(rebuilt, name) == getattr(chain.index, name), name
     everything = [log for number in range(chain.head + 1) for receipt in chain.receipts(number) for log in receipt.logs]
     for start, end, chosen, topics in drawn:
         wanted = None if chosen is None else [(*addresses, UNKNOWN)[which] for which in chosen]
