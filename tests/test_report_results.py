@@ -16,6 +16,7 @@ from harness.report.results import (
     counts_text,
     exit_code,
     gap_text,
+    gap_tokens,
     headline,
     largest_gap_text,
     portable,
@@ -122,7 +123,9 @@ def test_headline_says_what_differs_first() -> None:
         ([], "No scenario was run, so nothing is proved."),
         ([Verdict.reconciled], "Books equal the chain in the one scenario."),
         ([Verdict.reconciled] * 3, "Books equal the chain in all 3 scenarios."),
-        ([Verdict.error], "1 of 1 scenario could not be judged."),
+        ([Verdict.error], "The one scenario could not be judged."),
+        ([Verdict.error, Verdict.reconciled], "1 of 2 scenarios could not be judged."),
+        ([Verdict.differ], "Books and chain differ in the one scenario."),
         ([Verdict.differ, Verdict.reconciled], "Books and chain differ in 1 of 2 scenarios."),
     ],
 )
@@ -131,6 +134,22 @@ def test_headline_of_every_kind_of_run(verdicts: list[Verdict], said: str) -> No
     run = RunResult(syncer="x", scenarios=results)
     assert headline(run) == said
     assert largest_gap_text(run) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "gap", "asset", "said"),
+    [
+        (5, "0.05", "USDC", "+0.05 USDC"),
+        (5, "+0.05", "USDC", "+0.05 USDC"),
+        (-5, "-0.05", "USDC", "-0.05 USDC"),
+        (0, "0.00", None, "0.00"),
+        (5, "+0.05 USDC", "USDC", "+0.05 USDC"),
+        (None, "3 blocks", None, "3 blocks"),
+        (5, None, "USDC", None),
+    ],
+)
+def test_gap_in_tokens_has_sign_and_symbol_once(raw: int | None, gap: str | None, asset: str | None, said: str) -> None:
+    assert gap_tokens(Break(kind=BreakKind.law, sentence="", gap_raw=raw, gap=gap, asset=asset)) == said
 
 
 def test_a_gap_of_no_number_is_no_gap() -> None:

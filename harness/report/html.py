@@ -27,6 +27,7 @@ from harness.report.results import (
     counts_text,
     error_text,
     gap_text,
+    gap_tokens,
     gap_worth,
     headline,
     largest_gap,
@@ -347,10 +348,10 @@ def _rows(statements: Sequence[Statement]) -> tuple[_Row, ...]:
     return (
         row("Opening", "", "opening"),
         row("Deposits", "+", "deposits"),
-        row("Redemptions", "−", "redemptions"),
-        row("Interest", "±", "interest"),
-        row("Trades", "±", "trades"),
-        row("Corrections", "±", "corrections"),
+        row("Redemptions", "+", "redemptions"),
+        row("Interest", "+", "interest"),
+        row("Trades", "+", "trades"),
+        row("Corrections", "+", "corrections"),
         row("Closing, by the books", "=", "closing", "total"),
         row("On chain", "", "on_chain"),
         row("Difference, chain − books", "=", "difference", "total"),
@@ -405,6 +406,7 @@ def _environment() -> Environment:
         said=printable,
         signed_usd=lambda worth: usd(worth, signed=True),
         time=_time,
+        tokens=gap_tokens,
         worth=gap_worth,
     )
     return environment

@@ -31,6 +31,7 @@ STATEMENT_LINES = (
 )
 """A statement's amounts, in the order in which they are read."""
 
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -183,13 +184,26 @@ def usd(worth: float, *, signed: bool = False) -> str:
     return f"{sign}${size:.{1 - math.floor(math.log10(size))}f}"
 
 
+def gap_tokens(found: Break) -> str | None:
+    """A break's gap in tokens, with its sign and, where the break has only the number, its symbol.
+
+    >>> from harness.reconcile.diff import Break, BreakKind
+    >>> gap_tokens(Break(kind=BreakKind.law, sentence="", gap_raw=5, gap="0.05", asset="USDC"))
+    '+0.05 USDC'
+    """
+    if found.gap is None or found.gap_raw is None or not _NUMBER.fullmatch(found.gap):
+        return found.gap
+    sign = "+" if found.gap_raw > 0 and not found.gap.startswith("+") else ""
+    return f"{sign}{found.gap}" if found.asset is None else f"{sign}{found.gap} {found.asset}"
+
+
 def gap_text(found: Break) -> str | None:
     """Put a break's gap in one line: base units, tokens, money; None where it has no size."""
     parts = []
     if found.gap_raw is not None:
         parts.append(f"{found.gap_raw:+d} raw")
-    if found.gap is not None:
-        parts.append(found.gap)
+    if (tokens := gap_tokens(found)) is not None:
+        parts.append(tokens)
     if (worth := gap_worth(found)) is not None:
         parts.append(usd(worth, signed=True))
     return printable(" · ".join(parts)) if parts else None
@@ -263,12 +277,12 @@ def headline(run: RunResult) -> str:
     total, differ, errors = len(run.scenarios), run.count(Verdict.differ), run.count(Verdict.error)
     if not total:
         return "No scenario was run, so nothing is proved."
-    of_all = f"of {_plural(total, 'scenario')}"
     if differ:
         rest = f", and {errors:,} could not be judged" if errors else ""
-        return f"Books and chain differ in {differ:,} {of_all}{rest}."
+        where = "the one scenario" if total == 1 else f"{differ:,} of {total:,} scenarios"
+        return f"Books and chain differ in {where}{rest}."
     if errors:
-        return f"{errors:,} {of_all} could not be judged."
+        return f"{'The one scenario' if total == 1 else f'{errors:,} of {total:,} scenarios'} could not be judged."
     return f"Books equal the chain in {'the one scenario' if total == 1 else f'all {total:,} scenarios'}."
 
 
@@ -286,7 +300,8 @@ def largest_gap_text(run: RunResult) -> str | None:
         return None
     result, found = largest
     money = usd(gap_worth(found) or 0.0, signed=True)
-    size = money if found.gap is None else f"{found.gap} ({money})"
+    tokens = gap_tokens(found)
+    size = money if tokens is None else f"{tokens} ({money})"
     line = "" if found.location is None else f", line {found.location.line}"
     return printable(f"The largest gap is {size}, in {result.id}{line}.")
 
