@@ -291,6 +291,18 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
     "amount_one_too_big": ((9, 38, "does not fit into 256 bits", None),),
     "never_syncs_but_restarts": ((7, 1, "the scenario never syncs, so it checks nothing", None),),
     "trade_of_a_position_not_yet_there": ((10, 50, "there is no position 1: none can have been opened by then", None),),
+    "blocks_too_far_apart": ((11, 5, "time runs out", None),),
+    "reserve_unknown_and_a_trade": ((6, 69, "unknown token 'USDT'", "USDC"),),
+    "expect_shares_of_another_token": ((11, 28, "'5 USDC' is in USDC", None),),
+    "aliases_everywhere": (
+        (8, 23, "the anchor '&who'", None),
+        (9, 13, "the alias '*x'", None),
+        (10, 23, "the alias '*who'", None),
+        (10, 37, "the alias '*who'", None),
+        (12, 32, "the alias '*who'", None),
+        (12, 50, "the alias '*x'", None),
+        (13, 12, "the alias '*x'", None),
+    ),
 }
 
 

@@ -11,6 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.errors import ScenarioError
 from harness.scenario import language as lang
@@ -444,3 +446,54 @@ def test_loading_needs_no_chain() -> None:
 
 def test_waiting_until_a_second_after_the_last_block_is_possible() -> None:
     assert _steps("  - deposit: {caller: alice, assets: 5}\n  - wait: {until: 2024-01-01 00:00:37}\n  - sync:\n")
+
+
+def test_addresses_in_expectations_are_text() -> None:
+    address = "0x" + "aB" * 20
+    expect = _steps(
+        f"  - sync:\n    expect: {{updates: [{{owner: '{address}'}}], deployment: {{address: '{address}'}}}}\n"
+    )[0].expect
+    assert expect is not None
+    assert expect.updates is not None
+    assert expect.deployment is not None
+    assert address == expect.updates[0].fields[0].value == expect.deployment.fields[0].value
+
+
+def test_hashes_in_expectations_are_lower_case() -> None:
+    expect = _steps(f"  - sync:\n    expect: {{deployment: {{tx_hash: '0x{'aB' * 32}'}}}}\n")[0].expect
+    assert expect is not None
+    assert expect.deployment is not None
+    assert expect.deployment.fields[0].value == "0x" + "ab" * 32
+
+
+def test_part_of_a_position_leaves_something_that_a_rebase_moves() -> None:
+    steps = "  - supply: {assets: 5, into: aUSDC}\n  - unsupply: {assets: 40%}\n  - rebase: {token: aUSDC, factor: 2}\n"
+    problems = _problems(HEADER + DEPOSIT_AND_SYNC + steps + "  - close:\n")
+    assert problems[0].startswith("x.yaml:13:5: a close after the rebase of aUSDC in line 12")
+
+
+def test_chain_may_be_judged_by_its_share_price_alone() -> None:
+    expect = _steps("  - sync:\n    expect: {chain: {share_price: 1}}\n")[0].expect
+    assert expect is not None
+    assert expect.chain is not None
+    assert (expect.chain.share_price, expect.chain.share_count, expect.chain.balances) == (1, None, ())
+
+
+FRAGMENTS = (
+    "{}", "[]", "~", "- ", ": ", "\n", "  ", "&a ", "*a", "!!int ", "1e9", "-1", "40%", "all", "head-1", '"', "'", "#",
+    "5 raw", "new", "true", "0x12", "updates", "quantity", "USDC", "vault", "[a, b]", "{a: b}", "|", "?", "\t", "9" * 90,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from(FRAGMENTS), st.integers(0, 8)), min_size=1, max_size=4))
+def test_whatever_a_file_says_it_loads_or_has_problems_at_places(edits: list[tuple[float, str, int]]) -> None:
+    text = EVERYTHING
+    for where, fragment, cut in edits:
+        index = int(where * len(text))
+        text = text[:index] + fragment + text[index + cut :]
+    try:
+        loads(text, "x.yaml")
+    except ScenarioError as error:
+        assert error.problems
+        assert all(1 <= problem.location.line <= text.count("\n") + 2 for problem in error.problems)

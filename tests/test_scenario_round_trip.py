@@ -368,3 +368,14 @@ def test_number_without_end_cannot_be_dumped() -> None:
     check = model.Check(location=HERE, expect=model.Expectation(location=HERE, chain=third))
     with pytest.raises(ValueError, match="no finite decimal form"):
         dump(dataclasses.replace(scenario, steps=(*scenario.steps, check)))
+
+
+def test_scenario_with_nobody_in_it_survives_a_round_trip() -> None:
+    scenario = loads("tokens: {X: }\nvault: {kind: enzyme}\nsteps: [sync: ]\n", "x.yaml")
+    assert bare(scenario) == bare(loads(dump(scenario), "x.yaml"))
+
+
+def test_what_is_no_value_of_the_language_cannot_be_dumped() -> None:
+    scenario = loads(SAMPLES["erc4626"], "x.yaml")
+    with pytest.raises(ValueError, match="cannot be written"):
+        dump(dataclasses.replace(scenario, start=object()))  # type: ignore[arg-type]

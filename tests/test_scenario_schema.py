@@ -74,7 +74,7 @@ def test_committed_schema_is_the_one_that_the_tables_give() -> None:
 
 
 def test_committed_page_is_the_one_that_the_tables_give() -> None:
-    assert language_reference() == (ROOT / "docs" / "scenario-language.md").read_text(encoding="utf-8")
+    assert language_reference() == (ROOT / "docs" / "scenario_language.md").read_text(encoding="utf-8")
 
 
 def test_schema_is_a_schema() -> None:

@@ -224,8 +224,6 @@ def _plain(value: object) -> Any:
             return _number(value)
         case EndBlock():
             return value.number if value.number is not None else f"head-{value.below_head}"
-        case tuple():
-            return [_plain(item) for item in value]
     raise ValueError(f"{value!r} cannot be written")
 
 

@@ -117,17 +117,12 @@ def _compose(text: str, file: str, report: Report) -> Node | None:
     composer = _Composer(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), file, report)
     try:
         return composer.document()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        location = (
-            Location(file=file, line=mark.line + 1, column=mark.column + 1)
-            if mark
-            else Location(file=file, line=1, column=1)
-        )
-        told = f"{error.problem or error} {error.context or ''}".strip()
-        report(Problem(location=location, message=f"this is not YAML: {told}"))
     except yaml.YAMLError as error:
-        report(Problem(location=Location(file=file, line=1, column=1), message=f"this is not YAML: {error}"))
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        told = f"{getattr(error, 'problem', None) or error} {getattr(error, 'context', None) or ''}".strip()
+        location = Location(file=file, line=line + 1, column=column + 1)
+        report(Problem(location=location, message=f"this is not YAML: {told}"))
     return None
 
 

@@ -52,11 +52,8 @@ class Reader(Expectations):
     """Reads one file; collects problems as it goes and reads on with what is right."""
 
     def scenario(self, root: Node, text: str) -> Scenario | None:
-        try:
-            found = self.keyed(root, lang.HEADER, "the scenario")
-        except Fault as fault:
-            if fault.problem is not None:
-                self.report(fault.problem)
+        found = self.attempt(self.keyed, root, lang.HEADER, "the scenario")
+        if found is None:
             return None
         self._tokens(found.get("tokens"))
         vault = self._vault(found.get("vault"), root)
@@ -208,11 +205,8 @@ class Reader(Expectations):
             self._settle_reserve(None)
             return None
         node = pair[1]
-        try:
-            values = self._values(node, lang.VAULT, "the vault", pair[0])
-        except Fault as fault:
-            if fault.problem is not None:
-                self.report(fault.problem)
+        values = self.attempt(self._values, node, lang.VAULT, "the vault", pair[0])
+        if values is None:
             self._settle_reserve(None)
             return None
         nodes = {name.text: inner for name, inner in node.pairs}

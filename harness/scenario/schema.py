@@ -181,8 +181,7 @@ def _body(verb: Verb) -> dict[str, Any]:
             return {"anyOf": [{"$ref": "#/$defs/length"}, _mapping(verb.keys)]}
         case "optional":
             return {**_mapping(verb.keys), "type": ["object", "null"]}
-        case "keys":
-            return _mapping(verb.keys)
+    return _mapping(verb.keys)
 
 
 def _record(record: str) -> dict[str, Any]:
