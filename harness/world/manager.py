@@ -232,13 +232,13 @@ class Manager:
                 "a `sync` before it, or `unsynced: true` in the step",
             )
 
-    def _refuse_after_rebase(self, step: StepBase, symbol: str) -> None:
+    def _refuse_after_rebase(self, step: ManagerStep, symbol: str) -> None:
         rebased = self.rebased.get(symbol)
-        if rebased is not None:
+        if rebased is not None and not step.unsynced:
             stop(
                 step.location,
                 f"{symbol} rebased (line {rebased[1].line}) since the last interest sync",
-                "a `sync_interest` before this step",
+                "a `sync_interest` before it, or `unsynced: true` in the step",
             )
 
     def _text(self, amount: Amount, raw: int) -> str:
