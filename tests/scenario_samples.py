@@ -116,7 +116,8 @@ steps:
   - redeem: {caller: bob, shares: all}
   - donate: {caller: alice, assets: 5}
   - take: {assets: all}
-  - sync:
+  - mine: 1_0
+  - sync: {chunk: 1_000}
 """
 
 SAMPLES = {"redemption": REDEMPTION, "everything": EVERYTHING, "erc4626": ERC4626}

@@ -19,7 +19,8 @@ def _pattern(regex: str, like: str | None = None, **more: Any) -> dict[str, Any]
 
 
 def _whole(low: int, high: int | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": "integer", "minimum": low}
+    # `1_000` is text to an editor's YAML, a number to ours.
+    found: dict[str, Any] = {"type": ["integer", "string"], "pattern": "^[1-9][0-9]*(?:_[0-9]+)+$", "minimum": low}
     return found if high is None else {**found, "maximum": high}
 
 
