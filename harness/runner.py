@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from harness.errors import ExecutionError, Problem, ScenarioError
 from harness.judging import block_of, contradictions, count_checks, judge, place_of
@@ -130,9 +131,10 @@ def _run(
     except TradeNotBooked as error:
         unbooked = _unbooked(error)
         breaks.setdefault(identity(unbooked), unbooked)
+    states = [judged_json(point.after) for point in plain]
     for variation in variations:
         session = Session(played, factory, variation=variation, timeout=timeout, memory=memory)
-        for broken in _sweep(played, session, variation, plain, list(breaks.values())):
+        for broken in _sweep(played, session, variation, plain, list(breaks.values()), states):
             breaks.setdefault((variation.name, *identity(broken)), broken)
     return ScenarioResult(
         id=id,
@@ -144,7 +146,7 @@ def _run(
         problems=(),
         internal=False,
         breaks=tuple(breaks.values()),
-        sync_points=tuple(_sync_point(point, diff) for point, diff in zip(plain, diffs, strict=True)),
+        sync_points=tuple(map(_sync_point, plain, diffs, states)),
         timeline=_timeline(played),
         source=scenario.text,
         sweeps=tuple(variation.name for variation in variations),
@@ -154,10 +156,15 @@ def _run(
 
 
 def _sweep(
-    played: Played, session: Session, variation: Variation, plain: Sequence[Point], known: Sequence[Break]
+    played: Played,
+    session: Session,
+    variation: Variation,
+    plain: Sequence[Point],
+    known: Sequence[Break],
+    states: Sequence[Mapping[str, Any]],
 ) -> tuple[Break, ...]:
     try:
-        return sweep_breaks(played, variation, plain, session.points(), known)
+        return sweep_breaks(played, variation, plain, session.points(), known, states=states)
     except TradeNotBooked as error:
         unbooked = _unbooked(error)
         return () if identity(unbooked) in {identity(broken) for broken in known} else (unbooked,)
@@ -179,14 +186,14 @@ def _unbooked(error: TradeNotBooked) -> Break:
     )
 
 
-def _sync_point(point: Point, diff: Diff) -> SyncPointResult:
+def _sync_point(point: Point, diff: Diff, state: Mapping[str, Any]) -> SyncPointResult:
     operation = point.act.operation if isinstance(point.act, SyncAct) else None
     return SyncPointResult(
         operation="expect" if operation is None else operation.kind,
         block=block_of(point),
         cycle=None if operation is None else operation.cycle,
         line=place_of(point).line,
-        books=judged_json(point.after),
+        books=state,
         statements=diff.statements,
         refusal=point.refusal,
     )

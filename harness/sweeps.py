@@ -28,6 +28,8 @@ def sweep_breaks(
     plain: Sequence[Point],
     swept: Iterable[Point],
     known: Iterable[Break],
+    *,
+    states: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[Break, ...]:
     """Compare a sweep with the plain run, point by point, up to the first point where they part.
 
@@ -37,10 +39,11 @@ def sweep_breaks(
         plain: The plain run's points.
         swept: The sweep's; not taken further than needed.
         known: What the plain run broke already; only what is new is a sweep's break.
+        states: The plain points' books by :func:`judged_json`, from whoever has them.
     """
     seen = {identity(broken) for broken in known}
-    for reference, point in zip(plain, swept, strict=False):
-        parted = _parted(reference, point)
+    for index, (reference, point) in enumerate(zip(plain, swept, strict=False)):
+        parted = _parted(reference, point, judged_json(reference.after) if states is None else states[index])
         if parted is None:
             continue
         new = [broken for broken in judge(played, point).breaks if identity(broken) not in seen]
@@ -62,11 +65,14 @@ def identity(broken: Break) -> tuple[object, ...]:
     )
 
 
-def _parted(reference: Point, point: Point) -> Break | None:
-    """Say how two runs of one operation differ, if they do; the clock aside."""
+def _parted(reference: Point, point: Point, state: Mapping[str, Any]) -> Break | None:
+    """Say how two runs of one operation differ, if they do; the clock aside.
+
+    ``state`` are the books that the first one left, as JSON.
+    """
     path, expected, actual = "", _ending(reference), _ending(point)
     if expected == actual:
-        found = first_difference(judged_json(reference.after), judged_json(point.after))
+        found = first_difference(state, judged_json(point.after))
         if found is None:
             return None
         path, expected, actual = found
@@ -91,8 +97,11 @@ def _ending(point: Point) -> str:
 
 
 def judged_json(books: Books) -> dict[str, Any]:
-    """Give a state's JSON without the syncer's own affairs: clock fields, and its memory of block hashes."""
-    state = {key: part for key, part in books_to_json(books).items() if key in ("sync", "portfolio")}
+    """Give a state's JSON without the syncer's own affairs: clock fields, and its memory of block hashes.
+
+    The books come from a session, so they are checked.
+    """
+    state = {key: part for key, part in books_to_json(books, checked=True).items() if key in ("sync", "portfolio")}
     for record in ("treasury", "accounting"):
         state["sync"][record].pop("last_updated_at", None)
     for group in ("reserves", "open_positions", "frozen_positions", "closed_positions"):
@@ -108,6 +117,8 @@ def first_difference(expected: object, actual: object, path: str = "") -> tuple[
     >>> first_difference({"a": [1, 2]}, {"a": [1, 3]})
     ('a[1]', '2', '3')
     """
+    if expected == actual:
+        return None
     if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         for key in [*expected, *(key for key in actual if key not in expected)]:
             here = f"{path}.{key}" if path else str(key)
@@ -125,7 +136,7 @@ def first_difference(expected: object, actual: object, path: str = "") -> tuple[
         if len(expected) != len(actual):
             return path, f"{len(expected)} entries", f"{len(actual)} entries"
         return None
-    return None if expected == actual else (path, str(expected), str(actual))
+    return path, str(expected), str(actual)
 
 
 def _presence(there: bool) -> str:

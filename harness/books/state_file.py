@@ -1014,13 +1014,18 @@ def copy_books(books: Books) -> Books:
     return cast(Books, _BOOKS.copy(books))
 
 
-def books_to_json(books: Books) -> dict[str, Any]:
+def books_to_json(books: Books, *, checked: bool = False) -> dict[str, Any]:
     """Turn books into what :mod:`json` writes, in the shape of a state file.
+
+    Args:
+        books: The books.
+        checked: Whether they are known to be books (:func:`check_books` and :func:`load_books` give such), so
+            that they need not be judged again, which takes as long as writing them.
 
     Raises:
         BooksError: If a field has a type that the record does not.
     """
-    return _BOOKS.encode(check_books(books))
+    return _BOOKS.encode(books if checked else check_books(books))
 
 
 def books_from_json(value: object) -> Books:
