@@ -152,7 +152,7 @@ class Session:
     def _restart(self, chain_id: int, vault: str) -> None:
         self._chain_id, self._vault = chain_id, vault
         self._syncer = None
-        self._books = load_books(dump_books(self._books))
+        self._books = load_books(dump_books(self._books, indent=None))
 
     def _sync(self, act: SyncAct) -> Point:
         operation = act.operation
@@ -162,7 +162,7 @@ class Session:
         before = self._books
         if self._variation.reloaded:
             self._syncer = None
-            before = load_books(dump_books(before))
+            before = load_books(dump_books(before, indent=None))
         after = self._ask(operation, before)
         if self._variation.twice and operation.kind != "initialise" and isinstance(after, Books):
             after = self._ask(operation, after)
