@@ -33,12 +33,13 @@ MAY_IMPORT = {
     "reconcile": {"scenario", "books", "ledger"},
     "report": {"reconcile", "scenario", "books", "ledger"},
     # 7: where the wings meet
+    "schedules": {"scenario", "books", "ledger", "world"},
     "session": {"reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"},
     "judging": {"reconcile", "scenario", "books", "ledger", "world", "session"},
-    "sweeps": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging"},
+    "sweeps": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging", "schedules"},
     "runner": {
         *("reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"),
-        *("report", "session", "judging", "sweeps"),
+        *("report", "schedules", "session", "judging", "sweeps"),
     },
     # top
     "cli": {"report", "reconcile", "scenario", "syncers", "runner"},
