@@ -54,6 +54,9 @@ from harness.errors import BooksError, OutputError, nearest
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A state file that is larger is refused unread."""
+_PARSER_DEPTH = 500
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKETS = re.compile(r"[\[{]+|[\]}]+")
 MAX_DEPTH = 64
 """How deep a value that is not ours (an unknown key, ``other_data``) may nest."""
 MAX_DECIMAL_DIGITS = 2_000
@@ -1054,6 +1057,7 @@ def load_books(source: str | bytes | Mapping[str, Any]) -> Books:
         return books_from_json(source if isinstance(source, dict) else dict(source))
     try:
         text = source.decode() if isinstance(source, bytes) else source
+        _refuse_abyss(text)
         parsed = json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise BooksError("", f"is no UTF-8 text: {error.reason} at byte {error.start}") from error
@@ -1064,6 +1068,17 @@ def load_books(source: str | bytes | Mapping[str, Any]) -> Books:
     except ValueError as error:  # A number of thousands of digits.
         raise BooksError("", f"is no JSON that can be read: {error}") from error
     return books_from_json(parsed)
+
+
+def _refuse_abyss(text: str) -> None:
+    """Refuse nesting far beyond any books' before the parser, which recurses: some library may have lifted the limit
+    that would stop it short of a crash.
+    """
+    depth = 0
+    for brackets in _BRACKETS.findall(_STRINGS.sub("", text)):
+        depth += len(brackets) if brackets[0] in "[{" else -len(brackets)
+        if depth > _PARSER_DEPTH:
+            raise BooksError("", "is nested too deeply to be books")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
