@@ -191,7 +191,7 @@ class Session:
                 answer = _call(self._syncer, operation, view, copy_books(before))
             return check_books(answer)
         except SyncRefused as refusal:
-            return str(refusal)
+            return _words(refusal)
         except BooksError as error:
             return Failure(kind=BreakKind.no_books, message=str(error))
         except _OutOfTime:
@@ -231,9 +231,18 @@ def _call(syncer: Syncer, operation: Operation, view: View, books: Books) -> obj
             return syncer.sync_interest(view, books)
 
 
+def _words(error: BaseException) -> str:
+    """What an error says; an error that cannot even say it is no reason to fail."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the syncer's own code runs here
+        return ""
+
+
 def _describe(error: BaseException) -> str:
     """Name an error and where in the syncer it was raised, without a path."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = _words(error)
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -267,10 +276,17 @@ def _deadline(seconds: float | None) -> Iterator[None]:
         yield
         return
 
-    def out_of_time(_signum: int, _frame: FrameType | None) -> None:
+    shots = 0
+
+    def out_of_time(_signum: int, frame: FrameType | None) -> None:
+        nonlocal shots
+        shots += 1
+        if shots > 1:
+            _hunt(frame)
         raise _OutOfTime
 
     found = signal.signal(signal.SIGALRM, out_of_time)
+    tracer, profiler = sys.gettrace(), sys.getprofile()
     # Fires again and again: a syncer that swallows everything is still stopped in the end.
     signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds / 20, 0.01))
     try:
@@ -278,3 +294,32 @@ def _deadline(seconds: float | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, found)
+        if shots > 1:
+            sys.setprofile(profiler)
+            sys.settrace(tracer)
+
+
+def _hunt(frame: FrameType | None) -> None:
+    """Raise at every next line of whatever runs between here and the session, handlers of errors included.
+
+    ``while True: try: ... except: pass`` swallows whatever is raised in its ``try``, and nothing that is raised in its
+    ``except``. Python stops tracing when a tracer raises; the profiler takes it up again for the caller.
+    """
+    running: list[FrameType] = []
+    while frame is not None and frame.f_code is not Session._ask.__code__:
+        running.append(frame)
+        frame = frame.f_back
+
+    def trace(_frame: FrameType, event: str, _arg: object) -> None:
+        if event == "line":
+            raise _OutOfTime
+
+    def profile(_frame: FrameType, _event: str, _arg: object) -> None:
+        for one in running:
+            one.f_trace = trace
+        sys.settrace(trace)
+
+    sys.setprofile(profile)
+    for one in running:
+        one.f_trace = trace
+    sys.settrace(trace)

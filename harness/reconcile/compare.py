@@ -19,6 +19,7 @@ from harness.books.records import (
     AssetIdentifier,
     BalanceEventRef,
     BalanceUpdate,
+    BalanceUpdateCause,
     Books,
     InterestDistributionOperation,
     Loan,
@@ -120,6 +121,10 @@ class _Comparison:
         self._places = {(plain_hash(flow.transaction), flow.log_index): flow.location for flow in ledger.flows}
         self._explained: dict[int | None, int] = defaultdict(int)
         """Gap in each holding's quantity that breaks of its updates explain, base units."""
+        self._explained_interest: dict[int | None, int] = defaultdict(int)
+        """What of that is interest: it moves no principal."""
+        self._restamped: set[int | None] = set()
+        """Holdings with an update too few or too many: when they last moved follows from that."""
         self._without_ref: set[int] = set()
         """Ids of the actual updates that have a break of their own: their refs are not judged."""
         self._counterparts: dict[int, int] = {}
@@ -181,10 +186,18 @@ class _Comparison:
             for _, mate in pairs
         )
 
+    def _explain(self, entry: Entry, gap: int, *, restamped: bool = False) -> None:
+        """Note what a break of an update does to its holding."""
+        self._explained[entry.holder_id] += gap
+        if entry.update.cause is BalanceUpdateCause.interest:
+            self._explained_interest[entry.holder_id] += gap
+        if restamped:
+            self._restamped.add(entry.holder_id)
+
     def _missing(self, entry: Entry) -> None:
         update = entry.update
         raw, token = self._raw(update)
-        self._explained[entry.holder_id] -= raw
+        self._explain(entry, -raw, restamped=True)
         self._add(
             BreakKind.missing,
             sentence=f"{self._what(entry)} is not in the books, which leaves them {self._short(-raw, token)}.",
@@ -198,7 +211,7 @@ class _Comparison:
     def _surplus(self, entry: Entry, kind: BreakKind) -> None:
         update = entry.update
         raw, token = self._raw(update)
-        self._explained[entry.holder_id] += raw
+        self._explain(entry, raw, restamped=True)
         self._without_ref.add(update.balance_update_id)
         why = (
             "is in the books once too often"
@@ -223,7 +236,9 @@ class _Comparison:
             self._counterparts[expected.balance_update_id] = actual.balance_update_id
             token = _token(expected.asset)
             if wanted.holder_id != found.holder_id:
-                self._misplaced(wanted, found)
+                raw, moved = self._misplaced(wanted, found)
+                shifted[wanted.holder_id] -= raw
+                shifted[found.holder_id] += moved
                 continue
             for name in _UPDATE_FIELDS:
                 self._field(name, getattr(expected, name), getattr(actual, name), wanted)
@@ -231,7 +246,7 @@ class _Comparison:
                 self._field("asset", _asset_text(expected.asset), _asset_text(actual.asset), wanted)
             gap = _gap(expected.quantity, actual.quantity, token)
             if gap != 0:
-                self._explained[wanted.holder_id] += _whole(gap)
+                self._explain(wanted, _whole(gap))
                 self._quantity("quantity", expected.quantity, actual.quantity, token, wanted)
             old_gap = _gap(expected.old_balance, actual.old_balance, token)
             if old_gap != shifted[wanted.holder_id] + surplus.before(wanted):
@@ -243,11 +258,11 @@ class _Comparison:
             if actual.created_at is None:
                 self._field("created_at", "a time", None, wanted)
 
-    def _misplaced(self, wanted: Entry, found: Entry) -> None:
+    def _misplaced(self, wanted: Entry, found: Entry) -> tuple[int, int]:
         raw, token = self._raw(wanted.update)
-        self._explained[wanted.holder_id] -= raw
+        self._explain(wanted, -raw, restamped=True)
         moved, _ = self._raw(found.update)
-        self._explained[found.holder_id] += moved
+        self._explain(found, moved, restamped=True)
         self._without_ref.add(found.update.balance_update_id)
         self._add(
             BreakKind.misplaced,
@@ -260,6 +275,7 @@ class _Comparison:
             token=token,
             entry=wanted,
         )
+        return raw, moved
 
     def _worth(self, expected: BalanceUpdate, actual: BalanceUpdate, gap: Fraction, wanted: Entry) -> None:
         if close(expected.usd_value, actual.usd_value):
@@ -393,15 +409,22 @@ class _Comparison:
             self._compare_positions(
                 state, getattr(expected, f"{state}_positions"), getattr(actual, f"{state}_positions")
             )
+        # The executor counts positions and trades: a syncer that does so, too, moves the ids of later ones.
+        for name in ("next_position_id", "next_trade_id"):
+            self._plain_field(f"portfolio.{name}", getattr(expected, name), getattr(actual, name))
 
     def _compare_reserves(self, expected: Mapping[str, ReservePosition], actual: Mapping[str, ReservePosition]) -> None:
         wanted = {_address_key(reserve.asset): reserve for reserve in expected.values()}
-        found = {_address_key(reserve.asset): reserve for reserve in actual.values()}
+        found: dict[tuple[int, str], ReservePosition] = {}
+        for one in actual.values():
+            if found.setdefault(_address_key(one.asset), one) is not one:
+                self._plain_break(BreakKind.doubled, "reserves", "one such reserve", _asset_text(one.asset))
         synced = self._expected.sync.treasury.last_block_scanned is not None
-        for key in wanted.keys() | found.keys():
+        for key in sorted(wanted.keys() | found.keys()):
             reserve, other = wanted.get(key), found.get(key)
             if reserve is None and other is not None:
-                if synced or other.quantity or other.balance_updates:
+                first = not synced and key == _address_key(self._ledger.setting.reserve_asset)
+                if not first or other.quantity or other.balance_updates:
                     self._plain_break(BreakKind.unexpected, "reserves", "no such reserve", _asset_text(other.asset))
                 continue
             if reserve is None:
@@ -412,10 +435,7 @@ class _Comparison:
                 continue
             name = f"reserve {reserve.asset.token_symbol}"
             token = _token(reserve.asset)
-            if not _same_asset(reserve.asset, other.asset):
-                self._plain_break(
-                    BreakKind.different, f"{name} asset", _asset_text(reserve.asset), _asset_text(other.asset)
-                )
+            self._plain_asset(f"{name} asset", reserve.asset, other.asset)
             self._holding_quantity(name, None, exact(reserve.quantity), exact(other.quantity), token)
             for field_name in ("last_sync_at", "last_pricing_at"):
                 self._plain_field(f"{name} {field_name}", getattr(reserve, field_name), getattr(other, field_name))
@@ -449,11 +469,12 @@ class _Comparison:
                     self._plain_break(
                         BreakKind.missing, f"{state}_positions", f"{name}, {state}", elsewhere, position_id=position_id
                     )
-                elif elsewhere == "nowhere":
+                elif elsewhere == "nowhere" or position_id in getattr(self._actual.portfolio, f"{elsewhere}_positions"):
+                    # One that only stands in the wrong state is missing from the right one, and told there.
                     self._plain_break(
                         BreakKind.unexpected,
                         f"{state}_positions",
-                        "no such position",
+                        "no such position" if elsewhere == "nowhere" else f"{name}, {elsewhere} only",
                         f"{name}, {state}",
                         position_id=position_id,
                     )
@@ -471,9 +492,9 @@ class _Comparison:
         self._holding_quantity(name, wanted.position_id, wanted.quantity, found.quantity, token)
         for side in ("base", "quote"):
             left, right = getattr(wanted.pair, side), getattr(found.pair, side)
-            if not _same_asset(left, right):
-                self._plain_break(BreakKind.different, f"{name} pair.{side}", _asset_text(left), _asset_text(right))
+            self._plain_asset(f"{name} pair.{side}", left, right)
         self._plain_field(f"{name} pair.kind", wanted.pair.kind, found.pair.kind)
+        self._plain_asset(f"{name} reserve_currency", wanted.reserve_currency, found.reserve_currency)
         for field_name in ("opened_at", "closed_at", "frozen_at", "last_pricing_at"):
             self._plain_field(f"{name} {field_name}", getattr(wanted, field_name), getattr(found, field_name))
         self._plain_float(f"{name} last_token_price", wanted.last_token_price, found.last_token_price)
@@ -508,6 +529,10 @@ class _Comparison:
                         BreakKind.different, f"{name} {side}_interest", _presence(tracker), _presence(other)
                     )
                 continue
+            explained = {
+                "last_token_amount": self._explained[position.position_id],
+                "last_accrued_interest": self._explained_interest[position.position_id],
+            }
             for field_name in ("opening_amount", "last_token_amount", "last_accrued_interest", "interest_payments"):
                 self._loan_quantity(
                     f"{name} {side}_interest.{field_name}",
@@ -515,7 +540,10 @@ class _Comparison:
                     getattr(tracker, field_name),
                     getattr(other, field_name),
                     token,
+                    explained=explained.get(field_name, 0),
                 )
+            if position.position_id in self._restamped:
+                continue
             for field_name in ("last_updated_at", "last_event_at", "last_updated_block_number"):
                 self._plain_field(
                     f"{name} {side}_interest.{field_name}", getattr(tracker, field_name), getattr(other, field_name)
@@ -528,12 +556,23 @@ class _Comparison:
             if expected is not actual:
                 self._plain_break(BreakKind.different, name, _presence(expected), _presence(actual))
             return
-        self._loan_quantity(f"{name}.quantity", position.position_id, expected.quantity, actual.quantity, token)
+        self._plain_asset(f"{name}.asset", expected.asset, actual.asset)
+        principal = self._explained[position.position_id] - self._explained_interest[position.position_id]
+        self._loan_quantity(
+            f"{name}.quantity",
+            position.position_id,
+            expected.quantity,
+            actual.quantity,
+            token,
+            explained=principal,
+        )
         self._plain_field(f"{name}.created_at", expected.created_at, actual.created_at)
 
-    def _loan_quantity(self, path: str, position_id: int, expected: Decimal, actual: Decimal, token: Token) -> None:
+    def _loan_quantity(
+        self, path: str, position_id: int, expected: Decimal, actual: Decimal, token: Token, *, explained: int
+    ) -> None:
         gap = _gap(expected, actual, token)
-        if gap == 0 or gap == self._explained[position_id]:
+        if gap in (0, explained):
             return
         self._add(
             BreakKind.different,
@@ -564,7 +603,14 @@ class _Comparison:
                 f"deployment.{name}", getattr(expected.deployment, name), getattr(actual.deployment, name)
             )
         self._plain_field("deployment.tx_hash", _hash(expected.deployment.tx_hash), _hash(actual.deployment.tx_hash))
-        for name in ("last_cycle_at", "last_block_scanned", "pending_deposits", "pending_redemptions", "share_count"):
+        for name in (
+            "last_cycle_at",
+            "last_block_scanned",
+            "pending_deposits",
+            "pending_redemptions",
+            "share_count",
+            "last_lagoon_settlement_block_scanned",
+        ):
             self._plain_field(f"treasury.{name}", getattr(expected.treasury, name), getattr(actual.treasury, name))
         self._clock("treasury.last_updated_at", expected.treasury.last_updated_at, actual.treasury.last_updated_at)
         self._plain_field(
@@ -591,8 +637,8 @@ class _Comparison:
         self._plain_field(f"{path}.end", expected.end, actual.end)
         self._plain_field(
             f"{path}.assets",
-            ", ".join(sorted(asset.token_symbol for asset in expected.assets)),
-            ", ".join(sorted(asset.token_symbol for asset in actual.assets)),
+            ", ".join(sorted(map(_asset_text, expected.assets))),
+            ", ".join(sorted(map(_asset_text, actual.assets))),
         )
         self._plain_float(f"{path}.effective_rate", expected.effective_rate, actual.effective_rate)
         by_asset = {key.lower(): data for key, data in actual.asset_interest_data.items()}
@@ -621,6 +667,10 @@ class _Comparison:
             self._plain_field(path, expected, actual)
         elif not close(expected, actual):
             self._plain_break(BreakKind.different, path, repr(expected), repr(actual))
+
+    def _plain_asset(self, path: str, expected: AssetIdentifier | None, actual: AssetIdentifier | None) -> None:
+        if expected is None or actual is None or not _same_asset(expected, actual):
+            self._plain_field(path, _asset_text(expected), _asset_text(actual))
 
     def _plain_field(self, path: str, expected: object, actual: object) -> None:
         if not _equal(path.rpartition(".")[2].rpartition(" ")[2], expected, actual):
@@ -838,16 +888,16 @@ def _token(asset: AssetIdentifier) -> Token:
 
 
 def _same_asset(expected: AssetIdentifier, actual: AssetIdentifier) -> bool:
-    return (
-        expected.chain_id == actual.chain_id
-        and expected.address.lower() == actual.address.lower()
-        and expected.token_symbol == actual.token_symbol
-        and expected.decimals == actual.decimals
-    )
+    return _asset_text(expected) == _asset_text(actual)
 
 
-def _asset_text(asset: AssetIdentifier) -> str:
-    return f"{asset.token_symbol} ({asset.decimals} decimals) at {asset.identifier}"
+def _asset_text(asset: AssetIdentifier | None) -> str:
+    """All that an asset says of itself; two that say the same are the same."""
+    if asset is None:
+        return "nothing"
+    kind = "" if asset.type is None else f", {asset.type}"
+    wraps = "" if asset.underlying is None else f", of {_asset_text(asset.underlying)}"
+    return f"{asset.token_symbol} ({asset.decimals} decimals{kind}) at {asset.identifier}{wraps}"
 
 
 def _address_key(asset: AssetIdentifier) -> tuple[int, str]:

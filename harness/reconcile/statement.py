@@ -101,12 +101,13 @@ def _items(
 ) -> tuple[ReconcilingItem, ...]:
     """Why the chain rightly differs from books that are right: what happened and no sync was meant to see yet."""
     totals = dict.fromkeys(ItemKind, 0)
-    for move in ledger.moves_between(symbol, _absorbed_until(asset, expected) + 1, block):
+    absorbed = _absorbed_until(asset, expected)
+    for move in ledger.moves_between(symbol, absorbed + 1, block):
         totals[_ITEM_OF_MOVE[move.kind]] += move.raw
     cursor = expected.sync.treasury.last_block_scanned
     for flow in ledger.flows_between(0 if cursor is None else cursor + 1, block):
         totals[ItemKind.flow_not_synced] += sum(leg.raw for leg in flow.legs if leg.symbol == symbol)
-    totals[ItemKind.skipped] += _skipped(expected, asset)
+    totals[ItemKind.skipped] += _skipped(symbol, asset, expected, ledger, absorbed, cursor)
     return tuple(ReconcilingItem(kind=kind, raw=raw) for kind, raw in totals.items() if raw)
 
 
@@ -120,20 +121,30 @@ def _absorbed_until(asset: AssetIdentifier, expected: Books) -> int:
     return max(blocks, default=0)
 
 
-def _skipped(expected: Books, asset: AssetIdentifier) -> int:
-    """Dust legs that were paid out of no position: base units, negative."""
-    return _units(
-        sum(
-            (
-                Fraction(leg["quantity"])
-                for entry in entries(expected)
-                for leg in (entry.update.other_data or {}).get("skipped_legs", ())
-                if leg["asset"] == asset.identifier
-            ),
-            Fraction(0),
-        ),
-        asset,
+def _skipped(
+    symbol: str, asset: AssetIdentifier, expected: Books, ledger: Ledger, absorbed: int, cursor: int | None
+) -> int:
+    """Dust legs that were read, and paid out of no position: base units, negative.
+
+    What flows paid is held against what the books took in of them: a call that paid nothing but dust has no update
+    that could list it.
+    """
+    if cursor is None:
+        return 0
+    paid = sum(
+        leg.raw for flow in ledger.flows_between(absorbed + 1, cursor) for leg in flow.legs if leg.symbol == symbol
     )
+    booked = sum(
+        (
+            exact(entry.update.quantity)
+            for entry in entries(expected)
+            if entry.update.asset == asset
+            and entry.update.tx_hash is not None
+            and (entry.update.block_number or 0) > absorbed
+        ),
+        Fraction(0),
+    )
+    return paid - _units(booked, asset)
 
 
 def _traded(before: Books, actual: Books, asset: AssetIdentifier) -> int:

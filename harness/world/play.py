@@ -466,6 +466,7 @@ class _Player:
         return number
 
     def _operate(self, operation: Operation, *, expectation: Expectation | None, announced: str | None) -> None:
+        self._refuse_beside_the_point(operation)
         expected = expected_books(self._ledger, self._books, operation)
         if isinstance(expected, Refusal) and announced is None:
             stop(
@@ -482,11 +483,30 @@ class _Player:
         )
         if isinstance(expected, Refusal):
             return
+        if operation.kind == "sync_interest" and operation.end_block < self._last_trade_block:
+            stop(
+                operation.location,
+                f"a sync_interest that ends at block {operation.end_block}, before the trade booked at block "
+                f"{self._last_trade_block}",
+            )
         self._books = expected
         if operation.kind == "sync_interest":
             self._rebased = {
                 symbol: rebase for symbol, rebase in self._rebased.items() if rebase[0] > operation.end_block
             }
+
+    def _refuse_beside_the_point(self, operation: Operation) -> None:
+        """End a scenario that asks for what nobody has said the answer to."""
+        setting = self._ledger.setting
+        elsewhere = (operation.chain_id, operation.vault) != (setting.chain_id, setting.vault)
+        if operation.kind == "initialise" and elsewhere and not self._books.sync.is_initialised():
+            stop(operation.location, "books that are initialised while the syncer is pointed elsewhere", "a `restart`")
+        if operation.kind == "sync" and operation.end_block < setting.deployment_block:
+            stop(
+                operation.location,
+                f"a sync that ends at block {operation.end_block}, before the vault's deployment",
+                f"a block from {setting.deployment_block} on",
+            )
 
 
 def _usd(price_raw: int) -> str:

@@ -53,12 +53,12 @@ def worth(raw: int, decimals: int, price: int) -> Fraction:
 
 
 def yearly_rate(gain: Fraction | int, base: Fraction | int, duration: timedelta) -> float:
-    """Scale gain / base to 365 days; 0 without a base or without any time.
+    """Scale gain / base to 365 days; 0 without a base (or with less than none) or without any time.
 
     >>> yearly_rate(1, 100, timedelta(days=73))
     0.05
     """
-    if not base or duration <= timedelta(0):
+    if base <= 0 or duration <= timedelta(0):
         return 0.0
     seconds = duration // timedelta(seconds=1)
     rate = Fraction(gain) / Fraction(base) * Fraction(YEAR // timedelta(seconds=1), seconds)

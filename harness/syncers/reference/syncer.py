@@ -452,14 +452,14 @@ class ReferenceSyncer:
         return Gain(
             asset=asset,
             holdings=holdings,
-            base=sum(max(holding.base, 0) for holding in holdings),
+            base=sum(holding.base for holding in holdings),
             raw=held - sum(holding.balance for holding in holdings),
         )
 
     def _check_gain(self, gain: Gain) -> None:
         """Refuse what is too large to be interest; exactly the bound passes."""
         bound = self.target.interest_bound
-        allowed = exact(bound) * gain.base if gain.base else Fraction(UNBASED_GAIN)
+        allowed = exact(bound) * gain.base if gain.base > 0 else Fraction(UNBASED_GAIN)
         if abs(gain.raw) > allowed:
             symbol, decimals = gain.asset.token_symbol, self.decimals(gain.asset)
             raise SyncRefused(
@@ -482,10 +482,10 @@ class ReferenceSyncer:
                 total=to_decimal(gain.base, decimals),
                 effective_rate=yearly_rate(gain.raw, gain.base, operation.duration),
             )
-            if gain.base:  # what came without a base is left to a correction: it is nobody's interest
+            if gain.base > 0:  # what came without a base is left to a correction: it is nobody's interest
                 operation.entries += self._book_gain(work, gain, price)
                 gained += worth(gain.raw, decimals, price)
-                total += worth(gain.base, decimals, price)
+            total += worth(gain.base, decimals, price)
         operation.effective_rate = yearly_rate(gained, total, operation.duration)
         return operation
 
