@@ -9,12 +9,22 @@ Mining or sending through eth-tester itself works, but a :class:`~harness.chain.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import rlp
-from eth.abc import BlockHeaderAPI, ComputationAPI, ReceiptAPI, SignedTransactionAPI, StateAPI
+from eth.abc import (
+    BlockHeaderAPI,
+    ComputationAPI,
+    MessageAPI,
+    ReceiptAPI,
+    SignedTransactionAPI,
+    StateAPI,
+    TransactionContextAPI,
+)
 from eth.chains.base import MiningChain
 from eth.constants import (
     BLANK_ROOT_HASH,
@@ -31,8 +41,11 @@ from eth.db.atomic import AtomicDB
 from eth.db.backends.memory import MemoryDB
 from eth.db.trie import make_trie_root_and_nodes
 from eth.exceptions import InvalidInstruction, OutOfGas, Revert, VMError
+from eth.vm.code_stream import CodeStream
 from eth.vm.forks.prague import PragueVM
+from eth.vm.forks.prague.computation import PragueComputation
 from eth.vm.forks.prague.constants import STANDARD_TOKEN_COST, TOTAL_COST_FLOOR_PER_TOKEN
+from eth.vm.forks.prague.state import PragueState
 from eth.vm.forks.prague.transactions import PragueLegacyTransaction
 from eth.vm.message import Message
 from eth_abi.abi import decode as abi_decode
@@ -64,6 +77,24 @@ _PANICS = {
     0x32: "index out of bounds",
     0x41: "out of memory",
 }
+
+
+def _hash_quickly() -> None:
+    """Let eth-hash take pysha3 where it is installed, unless the environment or an earlier hash has chosen.
+
+    Left alone it takes pycryptodome, which needs ten times as long for the short texts that a trie hashes.
+    """
+    if os.environ.get("ETH_HASH_BACKEND"):
+        return
+    os.environ["ETH_HASH_BACKEND"] = "pysha3"
+    try:
+        with contextlib.suppress(ImportError):
+            keccak(b"")  # the first hash chooses for the whole process
+    finally:
+        del os.environ["ETH_HASH_BACKEND"]  # processes of ours may run where there is no pysha3
+
+
+_hash_quickly()
 
 
 class OwnTransaction(PragueLegacyTransaction):
@@ -285,10 +316,33 @@ class BlockBuilder:
         return header, transactions
 
 
+@lru_cache(maxsize=256)
+def _landings(_code: bytes) -> tuple[set[int], set[int]]:
+    """Where jumps in this code may and may not land, as far as anybody has found out."""
+    return set(), set()
+
+
+class _Computation(PragueComputation):
+    """Prague's, which does not find out anew in each call where the same code's jumps may land."""
+
+    def __init__(self, state: StateAPI, message: MessageAPI, transaction_context: TransactionContextAPI) -> None:
+        super().__init__(state, message, transaction_context)
+        stream = cast(CodeStream, self.code)
+        stream.valid_positions, stream.invalid_positions = _landings(message.code)
+
+
+class _State(PragueState):
+    computation_class = _Computation
+
+
+class _VM(PragueVM):
+    _state_class = _State
+
+
 class _PinnedChain(MiningChain):
     """A mining chain whose headers depend on their parents alone."""
 
-    vm_configuration = ((BlockNumber(0), PragueVM),)
+    vm_configuration = ((BlockNumber(0), _VM),)
     _next_header: BlockHeaderAPI | None = None
 
     @property
