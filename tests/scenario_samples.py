@@ -32,6 +32,16 @@ start: 2024-01-05 10:00
 block_time: 1 minute
 chain_id: 5
 interest_bound: 0.5
+laws_off: {books-equal-chain: "no", schedules-agree: the syncer rounds}
+tolerances:
+  - {allow: 2 raw aUSDC, reason: an index token rounds}
+  - {allow: 0.5 USDC, field: quantity, reason: "5"}
+known:
+  reason: mended in the next release
+  until: 2026-12-31
+  breaks:
+    - {kind: different, field: quantity, asset: USDC, position_id: 1, block: 3, line: 14}
+    - {kind: law, field: sums-add-up}
 tokens:
   aUSDC: {kind: index_rebase, underlying: USDC, dust: {absolute: 0.01, relative: 0.001}}
   USDC: {decimals: 6, usd: 1.0001}

@@ -35,10 +35,9 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
     "list_as_key": ((9, 7, "a list is no key", None),),
     "unknown_header_key": ((1, 1, "unknown key 'titel' in the scenario", "title"),),
     "header_not_yet": (
-        (1, 1, "key 'known' in the scenario is not supported yet", None),
-        (2, 1, "key 'variants' in the scenario is not supported yet", None),
-        (3, 1, "key 'include' in the scenario is not supported yet", None),
-        (4, 1, "key 'defaults' in the scenario is not supported yet", None),
+        (1, 1, "key 'variants' in the scenario is not supported yet", None),
+        (2, 1, "key 'include' in the scenario is not supported yet", None),
+        (3, 1, "key 'defaults' in the scenario is not supported yet", None),
     ),
     "nothing_but_a_title": ((1, 1, "the scenario lacks 'tokens', 'vault', 'steps'", None),),
     "no_tokens": ((2, 1, "there are no tokens", None),),
@@ -303,6 +302,39 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
         (12, 50, "the alias '*x'", None),
         (13, 12, "the alias '*x'", None),
     ),
+    "law_off_unknown": ((1, 12, "unknown law 'books-equals-chain'", "books-equal-chain"),),
+    "law_off_without_a_reason": (
+        (2, 3, "found no reason", None),
+        (3, 23, "found no reason", None),
+    ),
+    "law_off_not_yet": ((1, 12, "law 'orphaned-blocks-leave-nothing' is not judged yet", None),),
+    "laws_off_as_list": ((1, 11, "found a list", None),),
+    "tolerance_without_a_reason": ((1, 14, "a tolerance lacks 'reason'", None),),
+    "tolerance_wrongly": (
+        (2, 13, "'2' names no token", None),
+        (3, 5, "a tolerance of nothing", None),
+        (4, 13, "unknown token 'USDX'", "USDC"),
+        (6, 5, "a second tolerance of USDC, the first is in line 5", None),
+        (7, 13, "'40% USDC' is no exact amount", None),
+        (7, 37, "unknown key 'fields' in a tolerance", "field"),
+        (8, 5, "found '5'", None),
+    ),
+    "tolerances_as_mapping": ((1, 13, "found a mapping", None),),
+    "known_lacks_everything": ((1, 1, "known lacks 'reason', 'until', 'breaks'", None),),
+    "known_wrongly": (
+        (2, 3, "found no reason", None),
+        (3, 10, "'2026-02-30' is no date", None),
+        (5, 14, "unknown kind of break 'diferent'", "different"),
+        (6, 7, "a known break lacks 'kind'", None),
+        (7, 26, "unknown token 'USDX'", "USDC"),
+        (7, 32, "unknown key 'lines' in a known break", "line"),
+        (8, 14, "unknown kind of break 'known_gone'", None),
+    ),
+    "known_without_breaks": (
+        (1, 37, "found 'soon'", None),
+        (1, 51, "found no breaks", None),
+    ),
+    "known_as_word": ((1, 8, "found 'breaks'", None),),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -283,6 +283,29 @@ OPENING: tuple[model.Step, ...] = (
 )
 
 
+maybe = st.one_of(st.none(), st.integers(1, 99))
+known = st.builds(
+    model.Known,
+    location=st.just(HERE),
+    reason=lines,
+    until=st.dates(date(2024, 1, 1), date(2100, 1, 1)),
+    breaks=st.lists(
+        st.builds(
+            model.KnownBreak,
+            location=st.just(HERE),
+            kind=st.sampled_from(lang.BREAK_KINDS),
+            field=st.one_of(st.none(), lines),
+            asset=st.one_of(st.none(), st.sampled_from(SYMBOLS)),
+            position_id=maybe,
+            block=maybe,
+            line=maybe,
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+)
+
+
 @st.composite
 def scenarios(draw: st.DrawFn) -> model.Scenario:
     plain = {symbol: draw(st.integers(0, 36)) for symbol in SYMBOLS if symbol != index}
@@ -330,6 +353,17 @@ def scenarios(draw: st.DrawFn) -> model.Scenario:
         interest_bound=draw(sizes),
         steps=(*OPENING, *draw(st.lists(steps, max_size=4))),
         text="",
+        laws_off=tuple(
+            model.LawOff(location=HERE, law=law, reason=draw(lines))
+            for law in draw(st.lists(st.sampled_from(sorted(lang.LAWS)), unique=True, max_size=2))
+        ),
+        tolerances=tuple(
+            model.Tolerance(location=HERE, asset=asset, raw=draw(raws) + 1, field=field, reason=draw(lines))
+            for asset, field in draw(
+                st.lists(st.tuples(st.sampled_from(SYMBOLS), st.one_of(st.none(), lines)), unique=True, max_size=2)
+            )
+        ),
+        known=draw(st.one_of(st.none(), known)),
     )
 
 

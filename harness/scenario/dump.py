@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -23,11 +23,13 @@ from harness.scenario.model import (
     ExpectedChain,
     ExpectedField,
     ExpectedRecord,
+    KnownBreak,
     Mine,
     Quantity,
     Scenario,
     Step,
     TokenSpec,
+    Tolerance,
     Wait,
 )
 from harness.units import PRICE_DECIMALS, exact, format_units
@@ -78,6 +80,16 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
             else {symbol: _units(scenario, raw, symbol) for symbol, raw in holdings.items()}
             for name, holdings in scenario.actors.items()
         }
+    if scenario.laws_off:
+        data["laws_off"] = {off.law: _Text(off.reason) for off in scenario.laws_off}
+    if scenario.tolerances:
+        data["tolerances"] = [_tolerance(tolerance, scenario) for tolerance in scenario.tolerances]
+    if scenario.known is not None:
+        data["known"] = {
+            "reason": _Text(scenario.known.reason),
+            "until": _plain(scenario.known.until),
+            "breaks": [_known_break(each) for each in scenario.known.breaks],
+        }
     if scenario.deploy_block:
         data["deploy_block"] = [_step(step, scenario) for step in scenario.deploy_block]
     data["steps"] = [_step(step, scenario) for step in scenario.steps]
@@ -96,6 +108,18 @@ def _token(spec: TokenSpec) -> dict[str, Any]:
     if spec.dust_absolute or spec.dust_relative:
         data["dust"] = {"absolute": _plain(spec.dust_absolute), "relative": _plain(spec.dust_relative)}
     return data
+
+
+def _tolerance(tolerance: Tolerance, scenario: Scenario) -> dict[str, Any]:
+    data: dict[str, Any] = {"allow": _units(scenario, tolerance.raw, tolerance.asset)}
+    if tolerance.field is not None:
+        data["field"] = _Text(tolerance.field)
+    return {**data, "reason": _Text(tolerance.reason)}
+
+
+def _known_break(known: KnownBreak) -> dict[str, Any]:
+    values = {key.name: getattr(known, key.name) for key in lang.KNOWN_BREAK}
+    return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
 def _step(step: Step, scenario: Scenario) -> dict[str, Any]:
@@ -216,6 +240,8 @@ def _plain(value: object) -> Any:
             return _Text(value)
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S")
+        case date():
+            return value.isoformat()
         case timedelta():
             return f"{value // timedelta(seconds=1)} s"
         case Decimal():

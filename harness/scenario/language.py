@@ -18,6 +18,7 @@ NUMBER = r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]+(?:_[0-9]+)*)?"
 INTEGER = r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)"
 ACTOR = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z?"
+DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 UNITS: Mapping[str, int] = {
     name: seconds
     for seconds, names in (
@@ -55,6 +56,24 @@ RESERVED_SYMBOLS: tuple[str, ...] = ("raw", "all", "share", model.SHARES)
 """Words of the amounts, which no token may be called."""
 CAUSES: tuple[str, ...] = ("deposit", "redemption", "deposit_and_redemption", "interest", "correction", "vault_flow")
 POSITION_TYPES: tuple[str, ...] = ("reserve", "open_position")
+BREAK_KINDS: tuple[str, ...] = (
+    "missing", "unexpected", "doubled", "different", "misplaced", "law", "refused", "not_refused", "raised", "timeout",
+    "memory", "wrote_output", "changed_books", "no_books",
+)  # fmt: skip
+"""What a comparison finds; `known` may name these."""
+LAWS: Mapping[str, str] = {
+    "sums-add-up": "A position is the sum of its trades and updates; each update starts where the one before it ended.",
+    "books-equal-chain": "Books equal the chain, apart from what no sync is meant to see yet.",
+    "ids-and-refs-match": "Ids are unique and rise; refs and updates match one to one.",
+    "schedules-agree": "Syncing the same blocks in another way gives equal books: the sweeps.",
+    "nothing-lies-outside": "No update lies outside the blocks scanned; no checkpoint goes back.",
+    "elsewhere-refused": "Books of one chain or vault are refused on another, unchanged.",
+    "assets-conserved": "The vault's balance is the sum of flows, trades, donations, takings, rebases and roundings.",
+    "shares-conserved": "The share supply is what flows minted less what they burned.",
+    "share-price-moves-for-a-reason": "The share price moves only for a listed reason, flows only by their rounding.",
+}
+"""The laws, by the names under which a scenario may switch them off (a test holds them against those judged)."""
+LAWS_PLANNED: tuple[str, ...] = ("orphaned-blocks-leave-nothing",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +151,21 @@ HEADER: tuple[Key, ...] = (
         about="The largest gain, as a share of what earns it, that an interest sync may book.",
         default="0.05",
     ),
+    Key(
+        name="laws_off",
+        kind="laws_off",
+        about="Laws that do not hold in this scenario: the reason for each, by the law's name.",
+        default="none",
+    ),
+    Key(
+        name="tolerances",
+        kind="tolerances",
+        about="Differences that are no break, each with a reason; reports say how much of them was used.",
+        default="none: books are compared to the last raw unit",
+    ),
+    Key(name="known", kind="known", about="Breaks of a wrong syncer that are accepted until a date."),
     Key(name="deploy_block", kind="steps", about="Chain steps in the block that deploys the vault, after it."),
     Key(name="steps", kind="steps", about="What happens, in order.", required=True),
-    Key(name="known", kind="planned", about="Breaks accepted until a date.", planned=True),
     Key(name="variants", kind="planned", about="One run for each row.", planned=True),
     Key(name="include", kind="planned", about="Other files to take over.", planned=True),
     Key(name="defaults", kind="planned", about="Values for steps that do not say.", planned=True),
@@ -159,6 +190,38 @@ DUST: tuple[Key, ...] = (
     Key(name="absolute", kind="fraction", about="In tokens.", default="0"),
     Key(name="relative", kind="fraction", about="As a fraction of what the books hold.", default="0"),
 )
+
+TOLERANCE: tuple[Key, ...] = (
+    Key(
+        name="allow",
+        kind="exact_amount",
+        about="The largest difference of that token that is no break, in either direction.",
+        required=True,
+    ),
+    Key(name="reason", kind="reason", about="Why the books may differ so far.", required=True),
+    Key(
+        name="field",
+        kind="field",
+        about="The one field that it holds for, such as `quantity`, or a law's name.",
+        default="every quantity of the token, and its worth",
+    ),
+)
+
+KNOWN: tuple[Key, ...] = (
+    Key(name="reason", kind="reason", about="Why they are accepted, and who mends them.", required=True),
+    Key(name="until", kind="date", about="The last day on which they are accepted.", required=True),
+    Key(name="breaks", kind="known_breaks", about="The breaks; each must still be there.", required=True),
+)
+
+KNOWN_BREAK: tuple[Key, ...] = (
+    Key(name="kind", kind="break_kind", about="The break's kind.", required=True),
+    Key(name="field", kind="field", about="Its field, or the law's name."),
+    Key(name="asset", kind="symbol", about="Its token."),
+    Key(name="position_id", kind="position_id", about="Its position."),
+    Key(name="block", kind="block_number", about="Its block."),
+    Key(name="line", kind="count", about="The line of the step that it comes from, or at which it was found."),
+)
+"""A break is accepted if it has each value that is named here."""
 
 VAULT: tuple[Key, ...] = (
     Key(name="kind", kind="vault_kind", about="What it is like on chain.", required=True),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
@@ -80,6 +80,51 @@ class VaultSpec:
     reserve: str
     tracked: tuple[str, ...] | None
     """Enzyme: the tracked assets in order, if the file lists them outright."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawOff:
+    """A law that the scenario switches off, and why it does not hold there."""
+
+    location: Location
+    law: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far books may differ from what they must say of one token, in base units, and why."""
+
+    location: Location
+    asset: str
+    raw: int
+    field: str | None
+    """The one field it holds for; None: every quantity of the token, and its worth."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownBreak:
+    """A break that is accepted for now: one that has each of the values named here."""
+
+    location: Location
+    kind: str
+    field: str | None = None
+    asset: str | None = None
+    position_id: int | None = None
+    block: int | None = None
+    line: int | None = None
+    """Of the step that it comes from, or at which it was found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Breaks of a syncer that are accepted until a date, the day itself included."""
+
+    location: Location
+    reason: str
+    until: date
+    breaks: tuple[KnownBreak, ...]
 
 
 # -- expectations
@@ -399,6 +444,9 @@ class Scenario:
     steps: tuple[Step, ...]
     text: str = field(repr=False)
     """The source."""
+    laws_off: tuple[LawOff, ...] = ()
+    tolerances: tuple[Tolerance, ...] = ()
+    known: Known | None = None
 
     @property
     def file(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, NoReturn
@@ -132,6 +132,23 @@ def time_at(node: Node) -> datetime:
     if not 1970 <= at.year <= 9000:
         fail(node, f"{node.shown} is out of range", "a year from 1970 to 9000")
     return at
+
+
+def date_at(node: Node) -> date:
+    expected = "a date such as 2026-12-31"
+    text = scalar(node, expected)
+    if not re.fullmatch(lang.DATE, text):
+        fail(node, f"found {node.shown}", expected)
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        fail(node, f"{node.shown} is no date: {error}", expected)
+
+
+def reason_of(node: Node, expected: str = "the reason, in words") -> str:
+    if node.kind != "scalar" or node.null or not node.text.strip():
+        fail(node, "found no reason" if node.kind == "scalar" else f"found {node.shown}", expected)
+    return text_of(node, 1_000)
 
 
 def length_of_time(node: Node) -> timedelta:

@@ -17,6 +17,9 @@ from harness.scenario.model import (
     Block,
     Check,
     Deposit,
+    Known,
+    KnownBreak,
+    LawOff,
     Mine,
     Mint,
     Rebase,
@@ -24,6 +27,7 @@ from harness.scenario.model import (
     Scenario,
     Supply,
     TokenSpec,
+    Tolerance,
     Trade,
     VaultSpec,
     Wait,
@@ -32,6 +36,7 @@ from harness.scenario.model import (
 from harness.scenario.nodes import (
     Fault,
     Node,
+    date_at,
     fail,
     integer,
     length_of_time,
@@ -39,6 +44,7 @@ from harness.scenario.nodes import (
     listed,
     near,
     quoted,
+    reason_of,
     scalar,
     text_of,
 )
@@ -66,6 +72,9 @@ class Reader(Expectations):
                 value = self.attempt(self.kinds[kind], found[name][1])
                 if value is not None:
                     simple[name] = value
+        laws_off = self._laws_off(found["laws_off"][1]) if "laws_off" in found else ()
+        tolerances = self._tolerances(found["tolerances"][1]) if "tolerances" in found else ()
+        known = self._known(found["known"]) if "known" in found else None
         tags = self.attempt(self._tags, found["tags"][1]) if "tags" in found else ()
         deploy = self._steps(found["deploy_block"][1], "block") if "deploy_block" in found else []
         steps_node = found["steps"][1] if "steps" in found else None
@@ -101,7 +110,73 @@ class Reader(Expectations):
             interest_bound=simple.get("interest_bound", Decimal("0.05")),
             steps=tuple(entry.step for entry in steps if entry.step is not None),
             text=text,
+            laws_off=laws_off,
+            tolerances=tolerances,
+            known=known,
         )
+
+    def _laws_off(self, node: Node) -> tuple[LawOff, ...]:
+        found: list[LawOff] = []
+        for name, key, value in self.attempt(self.pairs, node, "the laws switched off, by name") or ():
+            if name in lang.LAWS_PLANNED:
+                self.problem(key, f"law {quoted(name)} is not judged yet", f"one of: {listed(lang.LAWS)}")
+            elif name not in lang.LAWS:
+                self.problem(key, f"unknown law {quoted(name)}", f"one of: {listed(lang.LAWS)}", near(name, lang.LAWS))
+            reason = self.attempt(reason_of, value, "the reason why the law does not hold here, in words")
+            if name in lang.LAWS and reason is not None:
+                found.append(LawOff(location=key.location, law=name, reason=reason))
+        return tuple(found)
+
+    def _tolerances(self, node: Node) -> tuple[Tolerance, ...]:
+        found: list[Tolerance] = []
+        if node.kind != "sequence":
+            self.problem(node, f"found {node.shown}", "a list such as [{allow: 2 raw aUSDC, reason: ...}]")
+        for item in node.items if node.kind == "sequence" else ():
+            values = self.attempt(self._values, item, lang.TOLERANCE, "a tolerance") or {}
+            amount = values.get("allow")
+            if amount is None or "reason" not in values:
+                continue
+            tolerance = Tolerance(
+                location=item.location,
+                asset=amount.token,
+                raw=amount.raw,
+                field=values.get("field"),
+                reason=values["reason"],
+            )
+            twice = [other for other in found if (other.asset, other.field) == (tolerance.asset, tolerance.field)]
+            if tolerance.raw == 0:
+                self.problem(item, "a tolerance of nothing", "an amount above 0, or no tolerance")
+            elif twice:
+                self.problem(
+                    item,
+                    f"a second tolerance of {tolerance.asset}, the first is in line {twice[0].location.line}",
+                    "one for each token and field",
+                )
+            else:
+                found.append(tolerance)
+        return tuple(found)
+
+    def _known(self, pair: tuple[Node, Node]) -> Known | None:
+        key, node = pair
+        found = self.attempt(self.keyed, node, lang.KNOWN, "known", key) or {}
+        reason = self.attempt(reason_of, found["reason"][1]) if "reason" in found else None
+        until = self.attempt(date_at, found["until"][1]) if "until" in found else None
+        breaks = self._known_breaks(found["breaks"][1]) if "breaks" in found else ()
+        if reason is None or until is None:
+            return None
+        return Known(location=key.location, reason=reason, until=until, breaks=breaks)
+
+    def _known_breaks(self, node: Node) -> tuple[KnownBreak, ...]:
+        if node.kind != "sequence" or not node.items:
+            what = "no breaks" if node.kind == "sequence" or node.null else node.shown
+            self.problem(node, f"found {what}", "a list such as [{kind: different, field: quantity, asset: USDC}]")
+            return ()
+        found = []
+        for item in node.items:
+            values = self.attempt(self._values, item, lang.KNOWN_BREAK, "a known break")
+            if values is not None and "kind" in values:
+                found.append(KnownBreak(location=item.location, **values))
+        return tuple(found)
 
     def _tags(self, node: Node) -> tuple[str, ...]:
         if node.kind != "sequence":

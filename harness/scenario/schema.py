@@ -35,14 +35,17 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "assets": {"type": "array", "items": _SYMBOL},
     "balance": _EXACT,
     "block_number": _whole(0),
+    "break_kind": {"enum": list(lang.BREAK_KINDS)},
     "cause": {"enum": list(lang.CAUSES)},
     "chain_id": _whole(1),
     "count": _whole(1),
+    "date": _pattern(lang.DATE),
     "decimals": _whole(0, lang.MAX_DECIMALS),
     "end_block": _pattern(lang.END_BLOCK, "integer", minimum=0),
     "exact_amount": _EXACT,
     "exact_shares": _EXACT,
     "factor": _pattern(rf"\+?{lang.NUMBER}", "number", exclusiveMinimum=0),
+    "field": {"type": "string", "minLength": 1, "maxLength": 100},
     "flag": {"type": "boolean"},
     "fraction": _pattern(rf"\+?{lang.NUMBER}", "number", minimum=0),
     "free": {"type": "object"},
@@ -59,6 +62,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "position_type": {"enum": list(lang.POSITION_TYPES)},
     "quantity": _pattern(rf"{_SIGNED}(?: +raw)?{_NAMED}", "number"),
     "refused": {"anyOf": [{"type": ["string", "number"], "minLength": 1}, {"const": True}]},
+    "reason": {"type": ["string", "number", "boolean"], "minLength": 1},
     "reserve_amount": _ANY,
     "second": {"const": "second"},
     "share_count": _EXACT,
@@ -93,6 +97,9 @@ def json_schema() -> dict[str, Any]:
     defs["dust"] = _mapping(lang.DUST)
     defs["token"] = {**_mapping(lang.TOKEN), "type": ["object", "null"]}
     defs["vault"] = _mapping(lang.VAULT)
+    defs["tolerance"] = _mapping(lang.TOLERANCE)
+    defs["known"] = _mapping(lang.KNOWN)
+    defs["known_break"] = _mapping(lang.KNOWN_BREAK)
     defs["expect"] = _mapping(lang.EXPECT, minProperties=1)
     defs["contains"] = _mapping([key for key in lang.EXPECT if key.name not in ("chain", "contains")], minProperties=1)
     defs["chain"] = _mapping(lang.CHAIN, minProperties=1)
@@ -149,6 +156,14 @@ def _shape(kind: str, name: str = "") -> dict[str, Any]:
         case "positions":
             position = {"anyOf": [{"$ref": "#/$defs/record.Position"}, {"type": "null"}]}
             return {"type": "object", "propertyNames": {"pattern": "^[1-9][0-9]*$"}, "additionalProperties": position}
+        case "laws_off":
+            reason = {"$ref": "#/$defs/reason"}
+            laws = {name: {"description": about, **reason} for name, about in lang.LAWS.items()}
+            return {"type": "object", "properties": laws, "additionalProperties": False}
+        case "tolerances":
+            return {"type": "array", "items": {"$ref": "#/$defs/tolerance"}}
+        case "known_breaks":
+            return {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/known_break"}}
         case "tokens":
             return {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/$defs/token"}}
         case "actors":
@@ -249,6 +264,24 @@ def language_reference() -> str:
         "`vault:`",
         "",
         *_table(lang.VAULT),
+        "",
+        "`laws_off:`, a reason for each",
+        "",
+        "| law | what it says |",
+        "| --- | --- |",
+        *(f"| `{name}` | {about} |" for name, about in lang.LAWS.items()),
+        "",
+        "An entry of `tolerances:`",
+        "",
+        *_table(lang.TOLERANCE),
+        "",
+        "`known:`",
+        "",
+        *_table(lang.KNOWN),
+        "",
+        "An entry of its `breaks:`; a break is meant if it has each value that stands here",
+        "",
+        *_table(lang.KNOWN_BREAK),
         "",
         "## Steps",
         "",
