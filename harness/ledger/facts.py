@@ -95,6 +95,8 @@ class Flow:
     """Who got the shares, or whose were burned; checksummed."""
     legs: tuple[Leg, ...]
     location: Location
+    shares: int = 0
+    """How the owner's shares changed with it, raw: what was minted, or, negative, burned. Read from state."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -110,6 +112,17 @@ class Move:
     """A change of the holder's balance that no treasury sync is meant to see. Base units, signed."""
 
     kind: MoveKind
+    symbol: str
+    raw: int
+    block: int
+    transaction: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traded:
+    """What a manager step was to move of one asset: base units, positive into the holder."""
+
     symbol: str
     raw: int
     block: int
@@ -174,6 +187,7 @@ class Ledger:
         self._blocks: list[MinedBlock] = []
         self._flows: list[Flow] = []
         self._moves: list[Move] = []
+        self._traded: list[Traded] = []
         self._transactions: list[Transaction] = []
         self._prices: dict[str, _Series] = {}
         self._balances: dict[str, _Series] = {}
@@ -185,6 +199,7 @@ class Ledger:
         other._blocks = list(self._blocks)
         other._flows = list(self._flows)
         other._moves = list(self._moves)
+        other._traded = list(self._traded)
         other._transactions = list(self._transactions)
         other._prices = {symbol: series.copy() for symbol, series in self._prices.items()}
         other._balances = {symbol: series.copy() for symbol, series in self._balances.items()}
@@ -213,6 +228,11 @@ class Ledger:
         """Append an unseen move; a move of nothing is none."""
         if move.raw:
             self._moves.append(move)
+
+    def add_traded(self, traded: Traded) -> None:
+        """Append what a manager step moves of one asset; nothing is not noted."""
+        if traded.raw:
+            self._traded.append(traded)
 
     def add_transaction(self, transaction: Transaction) -> None:
         """Append a transaction."""
@@ -246,6 +266,16 @@ class Ledger:
     def flows(self) -> tuple[Flow, ...]:
         """Every flow, in chain order."""
         return tuple(self._flows)
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """Every unseen move, in chain order."""
+        return tuple(self._moves)
+
+    @property
+    def traded(self) -> tuple[Traded, ...]:
+        """What manager steps moved, in chain order."""
+        return tuple(self._traded)
 
     @property
     def transactions(self) -> tuple[Transaction, ...]:
@@ -288,6 +318,10 @@ class Ledger:
     def price_raw(self, symbol: str, block: int) -> int:
         """A feed's answer at the end of a block (8 decimals)."""
         return self._prices[symbol].at(block)
+
+    def price_blocks(self, symbol: str) -> tuple[int, ...]:
+        """The blocks at whose end a feed's answer is another than before them, the first one included."""
+        return tuple(self._prices[symbol].blocks)
 
     def worth(self, symbol: str, raw: int, block: int) -> Fraction:
         """USD that base units of an asset are worth at the end of a block, exact."""

@@ -28,6 +28,7 @@ from harness.scenario.model import (
     EndBlock,
     Expectation,
     Initialise,
+    LawOff,
     Mint,
     Price,
     Rebase,
@@ -39,6 +40,7 @@ from harness.scenario.model import (
     SyncInterest,
     SyncTreasury,
     Take,
+    Tolerance,
     Trade,
     TransferShares,
     Unsupply,
@@ -109,6 +111,18 @@ class Played:
     ledger: Ledger
     world: World
     acts: tuple[Act, ...]
+    laws_off: tuple[LawOff, ...] = ()
+    """Laws that the scenario switches off."""
+    tolerances: tuple[Tolerance, ...] = ()
+    """How far a syncer's books may differ in it."""
+
+    def state(self, block: int) -> State:
+        """The chain's state at the end of a block, to read by ABI."""
+        return State(lambda to, data: self.chain.call(to, data, block=block))
+
+    def gross_assets(self, block: int) -> int:
+        """What all shares together stand for at the end of a block, raw reserve units."""
+        return self.world.kind.gross_assets(self.state(block))
 
     def share_price(self, block: int) -> Fraction | None:
         """Assets per share at the end of a block, in tokens; None without shares."""
@@ -116,8 +130,7 @@ class Played:
         supply = self.ledger.supply(block)
         if not supply:
             return None
-        state = State(lambda to, data: self.chain.call(to, data, block=block))
-        gross = self.world.kind.gross_assets(state)
+        gross = self.gross_assets(block)
         return Fraction(gross, 10**setting.reserve_asset.decimals) / Fraction(supply, 10**setting.share_decimals)
 
 
@@ -196,7 +209,14 @@ class _Player:
                 self._step(item)
             elif item.step is not None:
                 self._mine(item)
-        return Played(chain=self._chain, ledger=self._ledger, world=self._world, acts=tuple(self._acts))
+        return Played(
+            chain=self._chain,
+            ledger=self._ledger,
+            world=self._world,
+            acts=tuple(self._acts),
+            laws_off=self._scenario.laws_off,
+            tolerances=self._scenario.tolerances,
+        )
 
     # -- set-up
 
@@ -305,9 +325,12 @@ class _Player:
                 prepared, order = manager.prepare(step, state, block=block.number, timestamp=block.timestamp)
             else:
                 prepared = self._prepare(step, state)
+            held = self._owners_shares(prepared, state)
             outcome = yield prepared.call
             self._judge(step, outcome, prepared)
-            recorder.record(step, prepared, outcome, self._balances(state), self._world.kind.share_supply(state))
+            supply = self._world.kind.share_supply(state)
+            shares = self._owners_shares(prepared, state) - held
+            recorder.record(step, prepared, outcome, self._balances(state), supply, shares)
             flows = flows or isinstance(step, Deposit | Mint | Withdraw | Redeem)
             if not outcome.succeeded:
                 continue
@@ -322,6 +345,9 @@ class _Player:
             if not second.succeeded:
                 raise InconsistentLedger(f"the second fund's flow failed: {second.revert_reason}")
             self._turn += 1
+
+    def _owners_shares(self, prepared: Prepared, state: State) -> int:
+        return 0 if prepared.flow is None else self._world.kind.share_balance(state, prepared.flow.owner)
 
     def _balances(self, state: State) -> dict[str, int]:
         holder = self._world.deployed.holder

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from harness.chain import Outcome, Pending
 from harness.ledger.bookkeeping import InconsistentLedger
-from harness.ledger.facts import Flow, Ledger, Move, Transaction
+from harness.ledger.facts import Flow, Ledger, Move, Traded, Transaction
 from harness.scenario.model import ChainStep
 from harness.world.vault import FlowIntent, Prepared
 
@@ -25,9 +25,21 @@ class Recorder:
         self._ledger.set_price(symbol, self._number, price_raw)
 
     def record(
-        self, step: ChainStep, prepared: Prepared, outcome: Outcome, balances: Mapping[str, int], supply: int
+        self,
+        step: ChainStep,
+        prepared: Prepared,
+        outcome: Outcome,
+        balances: Mapping[str, int],
+        supply: int,
+        shares: int = 0,
     ) -> None:
-        """Note one transaction: its flow, and whatever else it did to the holder's balances."""
+        """Note one transaction: its flow, and whatever else it did to the holder's balances.
+
+        Args:
+            balances: The holder's, after it.
+            supply: Of shares, after it.
+            shares: How those of the flow's owner changed with it.
+        """
         location = step.location
         self._ledger.add_transaction(
             Transaction(
@@ -64,8 +76,20 @@ class Recorder:
                     owner=prepared.flow.owner,
                     legs=prepared.flow.legs,
                     location=location,
+                    shares=shares,
                 )
             )
+        elif prepared.flow is None:
+            for symbol, raw in asked.items():
+                self._ledger.add_traded(
+                    Traded(
+                        symbol=symbol,
+                        raw=raw,
+                        block=self._number,
+                        transaction=outcome.transaction_hash,
+                        location=location,
+                    )
+                )
 
     def _check_rest(self, prepared: Prepared, symbol: str, rest: int, succeeded: bool) -> None:
         """Only some changes may differ from what was asked: anything else means that the harness misreads the world."""
