@@ -7,12 +7,17 @@ short by the deposit that is missing) is not named again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
+from itertools import accumulate
+from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 from harness.books.records import (
@@ -118,7 +123,6 @@ class _Comparison:
         self._ledger = ledger
         self._found_at = found_at
         self._breaks: list[Break] = []
-        self._places = {(plain_hash(flow.transaction), flow.log_index): flow.location for flow in ledger.flows}
         self._explained: dict[int | None, int] = defaultdict(int)
         """Gap in each holding's quantity that breaks of its updates explain, base units."""
         self._explained_interest: dict[int | None, int] = defaultdict(int)
@@ -129,6 +133,10 @@ class _Comparison:
         """Ids of the actual updates that have a break of their own: their refs are not judged."""
         self._counterparts: dict[int, int] = {}
         """Actual update id by expected update id."""
+        self._by_id: dict[int, Entry] = {}
+        """The expected updates."""
+        self._actual_by_id: dict[int, BalanceUpdate] = {}
+        """The first of each id."""
 
     def run(self) -> list[Break]:
         pairs = self._match()
@@ -142,49 +150,40 @@ class _Comparison:
 
     def _match(self) -> list[tuple[Entry, Entry]]:
         expected, actual = entries(self._expected), entries(self._actual)
+        self._by_id = {entry.update.balance_update_id: entry for entry in expected}
         pool: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
         for entry in actual:
             pool[entry.event_key].append(entry)
+            self._actual_by_id.setdefault(entry.update.balance_update_id, entry.update)
         pairs: list[tuple[Entry, Entry]] = []
         left: list[Entry] = []
         matched: set[tuple[object, ...]] = set()
         for entry in expected:
-            candidates = pool[entry.event_key]
-            if candidates:
+            key = entry.event_key
+            if candidates := pool.get(key):
                 pairs.append((entry, candidates.pop(0)))
-                matched.add(entry.event_key)
+                matched.add(key)
             else:
                 left.append(entry)
         spare = [entry for candidates in pool.values() for entry in candidates]
         spare.sort(key=lambda entry: entry.update.balance_update_id)
         doubled = [entry for entry in spare if entry.event_key in matched]
         spare = [entry for entry in spare if entry.event_key not in matched]
+        among = _Spare(spare)
         for entry in left:
-            counterpart = _closest(entry, spare)
+            counterpart = among.take_closest(entry)
             if counterpart is None:
                 self._missing(entry)
             else:
-                spare = [other for other in spare if other is not counterpart]
                 pairs.append((entry, counterpart))
         for entry in doubled:
             self._surplus(entry, BreakKind.doubled)
-        for entry in spare:
-            self._surplus(entry, BreakKind.doubled if self._repeats(entry, pairs) else BreakKind.unexpected)
+        # An update that books again what another one has booked: same event, asset and quantity.
+        booked = {_booking(mate) for _, mate in pairs if mate.update.tx_hash is not None}
+        for entry in among.rest():
+            repeats = entry.update.tx_hash is not None and _booking(entry) in booked
+            self._surplus(entry, BreakKind.doubled if repeats else BreakKind.unexpected)
         return sorted(pairs, key=lambda pair: pair[0].update.balance_update_id)
-
-    def _repeats(self, spare: Entry, pairs: Sequence[tuple[Entry, Entry]]) -> bool:
-        """Tell whether an update books again what another one has booked: same event, asset and quantity."""
-        update = spare.update
-        if update.tx_hash is None:
-            return False
-        return any(
-            mate.update.tx_hash is not None
-            and plain_hash(mate.update.tx_hash) == plain_hash(update.tx_hash)
-            and mate.asset_key == spare.asset_key
-            and mate.update.log_index == update.log_index
-            and mate.update.quantity == update.quantity
-            for _, mate in pairs
-        )
 
     def _explain(self, entry: Entry, gap: int, *, restamped: bool = False) -> None:
         """Note what a break of an update does to its holding."""
@@ -230,7 +229,7 @@ class _Comparison:
 
     def _compare_pairs(self, pairs: Sequence[tuple[Entry, Entry]]) -> None:
         shifted: dict[int | None, int] = defaultdict(int)
-        surplus = _Shifts.of(self._breaks)
+        surplus = _Shifts(self._breaks)
         for wanted, found in pairs:
             expected, actual = wanted.update, found.update
             self._counterparts[expected.balance_update_id] = actual.balance_update_id
@@ -240,8 +239,9 @@ class _Comparison:
                 shifted[wanted.holder_id] -= raw
                 shifted[found.holder_id] += moved
                 continue
-            for name in _UPDATE_FIELDS:
-                self._field(name, getattr(expected, name), getattr(actual, name), wanted)
+            if _update_fields(expected) != _update_fields(actual):
+                for name in _UPDATE_FIELDS:
+                    self._field(name, getattr(expected, name), getattr(actual, name), wanted)
             if not _same_asset(expected.asset, actual.asset):
                 self._field("asset", _asset_text(expected.asset), _asset_text(actual.asset), wanted)
             gap = _gap(expected.quantity, actual.quantity, token)
@@ -342,7 +342,6 @@ class _Comparison:
     def _compare_ref_lists(
         self, path: str, wanted: Sequence[BalanceEventRef], found: Sequence[BalanceEventRef]
     ) -> None:
-        by_entry = {entry.update.balance_update_id: entry for entry in entries(self._expected)}
         count = Counter(ref.balance_event_id for ref in found)
         rank = {ref.balance_event_id: index for index, ref in reversed(list(enumerate(found)))}
         last = -1
@@ -350,7 +349,7 @@ class _Comparison:
             counterpart = self._counterparts.get(ref.balance_event_id)
             if counterpart is None or counterpart in self._without_ref:
                 continue
-            entry = by_entry[ref.balance_event_id]
+            entry = self._by_id[ref.balance_event_id]
             if not count[counterpart]:
                 self._ref_break(BreakKind.missing, path, f"{self._what(entry)} has no ref in {path}.", entry)
                 continue
@@ -383,7 +382,7 @@ class _Comparison:
         self._add(kind, sentence=sentence, field=path, expected=expected, actual=actual, entry=entry)
 
     def _compare_ref(self, path: str, expected: BalanceEventRef, actual: BalanceEventRef, entry: Entry) -> None:
-        update = self._update(self._actual, actual.balance_event_id)
+        update = self._actual_by_id.get(actual.balance_event_id)
         for name in ("strategy_cycle_included_at", "cause", "position_type", "position_id"):
             wanted, found = getattr(expected, name), getattr(actual, name)
             if wanted != found and not (update is not None and getattr(update, name) == found):
@@ -393,12 +392,6 @@ class _Comparison:
         repeats = update is not None and worth is not None and close(update.usd_value, worth)
         if not repeats and (worth is None or not close(expected.usd_value or 0.0, worth)):
             self._field(f"{path}.usd_value", repr(expected.usd_value), repr(worth), entry)
-
-    def _update(self, books: Books, update_id: int) -> BalanceUpdate | None:
-        for entry in entries(books):
-            if entry.update.balance_update_id == update_id:
-                return entry.update
-        return None
 
     # -- holdings
 
@@ -725,6 +718,11 @@ class _Comparison:
             )
         )
 
+    @cached_property
+    def _places(self) -> Mapping[tuple[str, int], Location]:
+        """The step behind each flow; only breaks ask."""
+        return {(plain_hash(flow.transaction), flow.log_index): flow.location for flow in self._ledger.flows}
+
     def _origin(self, update: BalanceUpdate) -> Location:
         if update.tx_hash is not None and update.log_index is not None:
             return self._places.get((plain_hash(update.tx_hash), update.log_index), self._found_at)
@@ -765,26 +763,24 @@ class _Comparison:
         return str(value)
 
 
-@dataclass(frozen=True, slots=True)
 class _Shifts:
     """How much missing and surplus updates shift a holding's balance before a place in the chain."""
 
-    shifts: tuple[tuple[int | None, tuple[int, int], int], ...]
-    """Holding, place, base units."""
-
-    @classmethod
-    def of(cls, breaks: Iterable[Break]) -> _Shifts:
-        return cls(
-            tuple(
-                (broken.position_id, _place(broken.block, broken.log_index), broken.gap_raw)
-                for broken in breaks
-                if broken.gap_raw is not None and broken.block is not None
-            )
-        )
+    def __init__(self, breaks: Iterable[Break]) -> None:
+        shifts: dict[int | None, list[tuple[tuple[int, int], int]]] = defaultdict(list)
+        for broken in breaks:
+            if broken.gap_raw is not None and broken.block is not None:
+                shifts[broken.position_id].append((_place(broken.block, broken.log_index), broken.gap_raw))
+        self._shifts: dict[int | None, tuple[list[tuple[int, int]], list[int]]] = {}
+        """By holding: places in order, and the base units shifted before each of them and after the last."""
+        for holder_id, found in shifts.items():
+            found.sort()
+            sums = accumulate((gap for _, gap in found), initial=0)
+            self._shifts[holder_id] = ([place for place, _ in found], list(sums))
 
     def before(self, entry: Entry) -> int:
-        place = _place(entry.update.block_number, entry.update.log_index)
-        return sum(gap for holder_id, at, gap in self.shifts if holder_id == entry.holder_id and at < place)
+        places, sums = self._shifts.get(entry.holder_id, ([], [0]))
+        return sums[bisect_left(places, _place(entry.update.block_number, entry.update.log_index))]
 
 
 def _place(block: int | None, log_index: int | None) -> tuple[int, int]:
@@ -805,6 +801,7 @@ _UPDATE_FIELDS = (
     "position_id",
     "block_number",
 )
+_update_fields = attrgetter(*_UPDATE_FIELDS)
 _TRADE_FIELDS = (
     "trade_id",
     "executed_at",
@@ -816,55 +813,63 @@ _TRADE_FIELDS = (
 )
 
 
-def _closest(wanted: Entry, spare: Iterable[Entry]) -> Entry | None:
-    """Find what a syncer probably made of an update that its key does not show."""
-    candidates = list(spare)
-    update = wanted.update
+Clue = tuple[object, ...]
 
-    def same_transaction(entry: Entry) -> bool:
-        return (
-            update.tx_hash is not None
-            and entry.update.tx_hash is not None
-            and plain_hash(update.tx_hash) == plain_hash(entry.update.tx_hash)
-        )
 
-    tests: tuple[Callable[[Entry], bool], ...] = (
-        lambda entry: (
-            same_transaction(entry)
-            and entry.asset_key == wanted.asset_key
-            and entry.update.log_index == update.log_index
-        ),
-        lambda entry: (
-            same_transaction(entry) and entry.asset_key == wanted.asset_key and entry.holder_id == wanted.holder_id
-        ),
-        lambda entry: same_transaction(entry) and entry.asset_key == wanted.asset_key,
-        lambda entry: (
-            same_transaction(entry)
-            and entry.update.log_index == update.log_index
-            and entry.update.quantity == update.quantity
-        ),
-        lambda entry: (
-            entry.update.cause == update.cause
-            and entry.asset_key == wanted.asset_key
-            and entry.update.block_number == update.block_number
-            and (entry.holder_id == wanted.holder_id or entry.update.quantity == update.quantity)
-        ),
-        lambda entry: (
-            entry.asset_key == wanted.asset_key
-            and entry.holder_id == wanted.holder_id
-            and entry.update.quantity == update.quantity
-            and entry.update.block_mined_at == update.block_mined_at
-        ),
-    )
-    for test in tests:
-        for entry in candidates:
-            if test(entry):
-                return entry
-    return None
+def _clues(entry: Entry) -> Iterator[tuple[Clue, ...]]:
+    """What shows that two updates are probably the same, the strongest first; any one of a group will do."""
+    update, asset = entry.update, entry.asset_key
+    if update.tx_hash is not None:
+        transaction = plain_hash(update.tx_hash)
+        yield (("log", transaction, asset, update.log_index),)
+        yield (("holding", transaction, asset, entry.holder_id),)
+        yield (("asset", transaction, asset),)
+        yield (("amount", transaction, update.log_index, update.quantity),)
+    place = (update.cause, asset, update.block_number)
+    yield ("block and holding", *place, entry.holder_id), ("block and amount", *place, update.quantity)
+    yield (("time and amount", asset, entry.holder_id, update.quantity, update.block_mined_at),)
+
+
+class _Spare:
+    """Updates of the syncer that no expected one has the key of: what it may have made of those."""
+
+    def __init__(self, spare: Iterable[Entry]) -> None:
+        self._left = dict(enumerate(spare))
+        self._by_clue: dict[Clue, deque[int]] = defaultdict(deque)
+        for rank, entry in self._left.items():
+            for clues in _clues(entry):
+                for clue in clues:
+                    self._by_clue[clue].append(rank)
+
+    def take_closest(self, wanted: Entry) -> Entry | None:
+        """Find what a syncer probably made of an update that its key does not show; it is found only once."""
+        for clues in _clues(wanted):
+            ranks = [rank for rank in map(self._first, clues) if rank is not None]
+            if ranks:
+                return self._left.pop(min(ranks))
+        return None
+
+    def _first(self, clue: Clue) -> int | None:
+        ranks = self._by_clue.get(clue)
+        while ranks and ranks[0] not in self._left:
+            ranks.popleft()
+        return ranks[0] if ranks else None
+
+    def rest(self) -> list[Entry]:
+        """Those that nothing was found to be."""
+        return list(self._left.values())
+
+
+def _booking(entry: Entry) -> tuple[object, ...]:
+    """What an update of a transaction books: event, asset and quantity."""
+    update = entry.update
+    return plain_hash(update.tx_hash or ""), entry.asset_key, update.log_index, update.quantity
 
 
 def close(expected: float | int | Decimal, actual: float | int | Decimal) -> bool:
     """Tell whether two floats are equal at 1e-9 relative; zero only equals zero."""
+    if type(expected) is float and expected == actual and isfinite(expected):
+        return True
     try:
         left, right = Fraction(expected), Fraction(actual)
     except (ValueError, OverflowError):
@@ -906,6 +911,8 @@ def _address_key(asset: AssetIdentifier) -> tuple[int, str]:
 
 def _gap(expected: Decimal, actual: Decimal, token: Token) -> Fraction:
     """actual − expected in base units; no whole number when the books have more decimals than the token."""
+    if expected == actual:
+        return Fraction(0)
     return (exact(actual) - exact(expected)) * Fraction(10**token.decimals)
 
 
