@@ -145,7 +145,7 @@ class ZeroLegBooked(ReferenceSyncer):
 class OwnerIsCounterparty(ReferenceSyncer):
     """The owner of a flow is who was paid or who paid, not whose shares were burned or minted."""
 
-    def owner_of(self, flow: Flow) -> str:
+    def owner_of(self, work: Work, flow: Flow) -> str | None:
         return flow.counterparty
 
 

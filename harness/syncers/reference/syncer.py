@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 from harness.books import copy_books
@@ -22,6 +22,7 @@ from harness.books.records import (
     BalanceUpdate,
     BalanceUpdateCause,
     Books,
+    Deployment,
     InterestDistributionEntry,
     InterestDistributionOperation,
     Position,
@@ -87,20 +88,11 @@ class ReferenceSyncer:
             SyncRefused: If the books have a vault already, or the vault has no such event.
         """
         kind = self._kind()
-        if books.sync.is_initialised():
-            raise SyncRefused(f"already initialised for vault {books.sync.deployment.address}")
+        self.check_uninitialised(books)
         self._check_head(view)
         work = self._start(view, books)
-        event = self._find_deployment(work, kind)
-        deployment = work.books.sync.deployment
-        deployment.chain_id = self.target.chain_id
-        deployment.address = self.vault
-        deployment.block_number = event.block
-        deployment.tx_hash = event.tx_hash
-        deployment.block_mined_at = self.block_time(work, event.block)
-        deployment.vault_token_name = work.reader.call(self.target.vault, "name()(string)")
-        deployment.vault_token_symbol = work.reader.call(self.target.vault, "symbol()(string)")
-        deployment.initialised_at = self.block_time(work, view.end_block)
+        event = self.find_deployment(work, kind)
+        self.fill_deployment(work, event)
         self._keep_hashes(work, {event.block, view.end_block})
         return work.books
 
@@ -112,7 +104,7 @@ class ReferenceSyncer:
                 of something that the books do not hold.
         """
         kind = self._check_books(books)
-        self._check_cycle(books, cycle)
+        self.check_cycle(books, cycle)
         self._check_head(view, books)
         work = self._start(view, books, cycle)
         treasury = work.books.sync.treasury
@@ -121,10 +113,8 @@ class ReferenceSyncer:
             return work.books
         self._check_branch(work)
         reserve = work.holdings.reserve(self.target.reserve)
-        flows = self._read_flows(work, kind)
-        self._read_prices(work, self._priced(work, flows))
-        for flow in flows:
-            self._book_flow(work, flow)
+        flows = self.in_order(self.read_flows(work, kind, self.first_block(work.books), self.last_block(work)))
+        self.book_flows(work, flows)
         self._price_reserve(work, reserve)
         treasury.last_updated_at = view.now
         treasury.last_cycle_at = cycle
@@ -143,17 +133,17 @@ class ReferenceSyncer:
         self._check_head(view, books)
         self._check_checkpoint(view, books)
         work = self._start(view, books)
-        if books.sync.interest.last_sync_block == view.end_block:
+        if self.is_interest_synced(books, view.end_block):
             return work.books
         self._check_branch(work)
-        gains = [self._measure_gain(work, asset) for asset in work.holdings.rebasing()]
+        gains = [self.measure_gain(work, asset) for asset in work.holdings.rebasing()]
         for gain in gains:
-            self._check_gain(gain)
+            self.check_gain(gain)
         self._read_prices(work, {gain.asset.identifier: [view.end_block] for gain in gains})
         interest = work.books.sync.interest
         ended_at = self.block_time(work, view.end_block)
         if gains:
-            interest.last_distribution = self._distribute(work, gains, ended_at)
+            interest.last_distribution = self.distribute(work, gains, ended_at)
         interest.last_sync_at = ended_at
         interest.last_sync_block = view.end_block
         self._keep_hashes(work, {view.end_block})
@@ -180,13 +170,27 @@ class ReferenceSyncer:
         deployment = books.sync.deployment
         if not books.sync.is_initialised():
             raise SyncRefused("not initialised: the books do not know their vault")
-        if deployment.chain_id != self.target.chain_id:
-            raise SyncRefused(f"the books are of chain id {deployment.chain_id}, not {self.target.chain_id}")
-        if (deployment.address or "").lower() != self.target.vault.lower():
-            raise SyncRefused(f"the books are of vault {deployment.address}, not {self.target.vault}")
+        self.check_chain(deployment)
+        self.check_vault(deployment)
         return self._kind()
 
-    def _check_cycle(self, books: Books, cycle: datetime) -> None:
+    def check_uninitialised(self, books: Books) -> None:
+        """Refuse books that have a vault already."""
+        if books.sync.is_initialised():
+            raise SyncRefused(f"already initialised for vault {books.sync.deployment.address}")
+
+    def check_chain(self, deployment: Deployment) -> None:
+        """Refuse books of another chain."""
+        if deployment.chain_id != self.target.chain_id:
+            raise SyncRefused(f"the books are of chain id {deployment.chain_id}, not {self.target.chain_id}")
+
+    def check_vault(self, deployment: Deployment) -> None:
+        """Refuse books of another vault."""
+        if (deployment.address or "").lower() != self.target.vault.lower():
+            raise SyncRefused(f"the books are of vault {deployment.address}, not {self.target.vault}")
+
+    def check_cycle(self, books: Books, cycle: datetime) -> None:
+        """Refuse a cycle before the last one."""
         last = books.sync.treasury.last_cycle_at
         if last is not None and cycle < last:
             raise SyncRefused(f"cycle {cycle} lies before the last cycle {last}")
@@ -203,19 +207,40 @@ class ReferenceSyncer:
         checkpoint = books.sync.interest.last_sync_block
         if checkpoint is not None and view.end_block < checkpoint:
             raise SyncRefused(f"interest is synced to block {checkpoint}, after the end block {view.end_block}")
+        self.check_treasury_stands(view, books)
+
+    def check_treasury_stands(self, view: ChainView, books: Books) -> None:
+        """Refuse to look at balances of a block of which not all flows are booked."""
         cursor = books.sync.treasury.last_block_scanned
         if cursor != view.end_block:
             stands = "has not been synced" if cursor is None else f"stands at block {cursor}"
             raise SyncRefused(f"interest to block {view.end_block}: the treasury {stands}")
 
+    def is_interest_synced(self, books: Books, end_block: int) -> bool:
+        """Tell whether there is nothing left to do: interest is synced to this very block."""
+        return books.sync.interest.last_sync_block == end_block
+
     # -- deployment
+
+    def fill_deployment(self, work: Work, event: Log) -> None:
+        """Write down what the deployment event and the share token say."""
+        deployment = work.books.sync.deployment
+        deployment.chain_id = self.target.chain_id
+        deployment.address = self.vault
+        deployment.block_number = event.block
+        deployment.tx_hash = event.tx_hash
+        deployment.block_mined_at = self.block_time(work, event.block)
+        deployment.vault_token_name = work.reader.call(self.target.vault, "name()(string)")
+        deployment.vault_token_symbol = work.reader.call(self.target.vault, "symbol()(string)")
+        deployment.initialised_at = self.block_time(work, work.view.end_block)
 
     def search_ranges(self, end_block: int) -> list[tuple[int, int]]:
         """Where to look for the deployment: from the hint on, then, as the hint may be late, before it."""
         hint = min(max(self.target.start_block, 0), end_block + 1)
         return [(hint, end_block), (0, hint - 1)]
 
-    def _find_deployment(self, work: Work, kind: Kind) -> Log:
+    def find_deployment(self, work: Work, kind: Kind) -> Log:
+        """The vault's deployment event."""
         end_block = work.view.end_block
         for start, end in self.search_ranges(end_block):
             for log in work.reader.logs([self.target.deployer], [kind.deployment_topic], start, end):
@@ -230,6 +255,10 @@ class ReferenceSyncer:
         cursor = books.sync.treasury.last_block_scanned
         return self._deployed_at(books) if cursor is None else cursor + 1
 
+    def last_block(self, work: Work) -> int:
+        """The last block to read."""
+        return work.view.end_block
+
     def _deployed_at(self, books: Books) -> int:
         block = books.sync.deployment.block_number
         assert block is not None
@@ -239,9 +268,8 @@ class ReferenceSyncer:
         """The ranges to ask for flows, both ends included."""
         return block_ranges(start_block, end_block, chunk)
 
-    def _read_flows(self, work: Work, kind: Kind) -> list[Flow]:
-        """The flows of the range in order; deposits with what arrived as their one leg."""
-        start_block, end_block = self.first_block(work.books), work.view.end_block
+    def read_flows(self, work: Work, kind: Kind, start_block: int, end_block: int) -> list[Flow]:
+        """The flows of a range in order; deposits with what arrived as their one leg."""
         deployed_at = self._deployed_at(work.books)
         if end_block < deployed_at:
             raise SyncRefused(f"end block {end_block} lies before the deployment block {deployed_at}")
@@ -249,9 +277,13 @@ class ReferenceSyncer:
         flows: list[Flow] = []
         for first, last in self.flow_ranges(start_block, end_block, work.view.chunk):
             marks = self._distinct(self.flow_logs(work.reader, kind, say, first, last))
-            flows += self._with_arrivals(work, [kind.decode(log, self.target) for log in marks])
+            flows += self.with_arrivals(work, [kind.decode(log, self.target) for log in marks])
         for flow in flows:
             self._check_log(work, flow.log)
+        return flows
+
+    def in_order(self, flows: list[Flow]) -> list[Flow]:
+        """Flows in the order in which they are booked: that of the chain."""
         return flows
 
     def flow_logs(self, reader: Reader, kind: Kind, say: Say, first: int, last: int) -> Iterator[Log]:
@@ -273,7 +305,11 @@ class ReferenceSyncer:
         """The transfers that bring something to the vault."""
         return [TRANSFER, None, address_topic(self.target.holder)]
 
-    def _with_arrivals(self, work: Work, flows: list[Flow]) -> list[Flow]:
+    def arrival_key(self, log: Log) -> str:
+        """What a deposit's event and the transfers that may belong to it have in common."""
+        return log.tx_hash
+
+    def with_arrivals(self, work: Work, flows: list[Flow]) -> list[Flow]:
         """Give each deposit what really arrived: its call's transfers of the reserve to the holder.
 
         A call's transfers stand in its transaction, after the event of the call before it.
@@ -284,12 +320,12 @@ class ReferenceSyncer:
         reserve = self.target.reserve.address
         arrivals: dict[str, list[Log]] = {}
         for log in work.reader.logs([reserve], self.arrival_topics(), min(blocks), max(blocks)):
-            arrivals.setdefault(log.tx_hash, []).append(log)
+            arrivals.setdefault(self.arrival_key(log), []).append(log)
         for of_transaction in arrivals.values():
             of_transaction.reverse()
         told = []
         for flow in flows:
-            waiting, arrived = arrivals.get(flow.log.tx_hash, []), 0
+            waiting, arrived = arrivals.get(self.arrival_key(flow.log), []), 0
             while waiting and waiting[-1].log_index < flow.log.log_index:
                 arrived += decode_transfer(waiting.pop())
             told.append(_paid_in(flow, reserve, arrived) if flow.cause is BalanceUpdateCause.deposit else flow)
@@ -313,6 +349,10 @@ class ReferenceSyncer:
     def price_block(self, work: Work, block: int) -> int:
         """The block whose price values an update of a block."""
         return block
+
+    def price_of(self, work: Work, asset: AssetIdentifier, block: int) -> int:
+        """The price that values an update of a block."""
+        return work.price(asset, self.price_block(work, block))
 
     def _priced(self, work: Work, flows: list[Flow]) -> dict[str, list[int]]:
         """Which assets' prices are needed at which blocks."""
@@ -349,34 +389,53 @@ class ReferenceSyncer:
         """Tell whether so much is worth an update: nothing is not."""
         return raw != 0
 
-    def owner_of(self, flow: Flow) -> str:
+    def owner_of(self, work: Work, flow: Flow) -> str | None:
         """Whose shares were minted or burned, not who paid or was paid."""
         return flow.owner
 
-    def _book_flow(self, work: Work, flow: Flow) -> None:
+    def cycle_of(self, work: Work, flow: Flow) -> datetime | None:
+        """The strategy cycle that a flow is counted to: the one that its sync is told."""
+        return work.cycle
+
+    def book_flows(self, work: Work, flows: list[Flow]) -> None:
+        """Book flows one after the other, once all their prices are read."""
+        self._read_prices(work, self._priced(work, flows))
+        for flow in flows:
+            self.book_flow(work, flow)
+
+    def book_flow(self, work: Work, flow: Flow) -> None:
+        """Book a flow's legs, and list those skipped with the first update."""
         sign = 1 if flow.cause is BalanceUpdateCause.deposit else -1
         updates: list[BalanceUpdate] = []
         skipped: list[dict[str, str]] = []
         for leg in self.paid_legs(flow):
-            holdings = self._touched(work, leg)
+            holdings = self.touched(work, leg)
             if not holdings:
-                skipped.append(self._skip(leg))
+                skipped.append(self.skip_leg(leg))
                 continue
             weights = [holding.weight for holding in holdings]
-            for holding, part in zip(holdings, split_by_weight(leg.raw, weights), strict=True):
+            for holding, part in zip(holdings, self.split_leg(leg.raw, weights), strict=True):
                 if self.is_booked(part):
-                    updates.append(self._book_event(work, flow, holding, sign * part))
+                    updates.append(self.book_event(work, flow, holding, sign * part))
         if skipped and updates:
-            updates[0].other_data = {"skipped_legs": skipped}
+            self.note_skipped(updates[0], skipped)
 
-    def _touched(self, work: Work, leg: Leg) -> list[Holding]:
+    def note_skipped(self, update: BalanceUpdate, skipped: list[dict[str, str]]) -> None:
+        """List with a flow's first update the legs that were skipped."""
+        update.other_data = {"skipped_legs": skipped}
+
+    def split_leg(self, raw: int, weights: Sequence[int]) -> list[int]:
+        """Split what was paid out of an asset between its holdings, oldest first."""
+        return split_by_weight(raw, weights)
+
+    def touched(self, work: Work, leg: Leg) -> list[Holding]:
         """The reserve for the reserve's asset, else the asset's open positions by id."""
         identifier = self._identifier(leg.address)
         if identifier == self.target.reserve.identifier:
             return [work.holdings.reserve(self.target.reserve)]
         return work.holdings.of_asset(identifier)
 
-    def _skip(self, leg: Leg) -> dict[str, str]:
+    def skip_leg(self, leg: Leg) -> dict[str, str]:
         """What to note of a leg that the books have no position for.
 
         Raises:
@@ -392,25 +451,30 @@ class ReferenceSyncer:
             raise SyncRefused(f"a redemption paid out {paid} {asset.token_symbol}, of which no position is open")
         return {"asset": identifier, "quantity": format_units(-leg.raw, decimals)}
 
-    def _book_event(self, work: Work, flow: Flow, holding: Holding, raw: int) -> BalanceUpdate:
+    def book_event(self, work: Work, flow: Flow, holding: Holding, raw: int) -> BalanceUpdate:
+        """Book a part of a flow, and refer to it."""
         log = flow.log
-        price = work.price(holding.asset, self.price_block(work, log.block))
+        price = self.price_of(work, holding.asset, log.block)
         update = self.book(work, holding, flow.cause, raw, block=log.block, price=price)
-        update.strategy_cycle_included_at = work.cycle
-        update.owner_address = self.owner_of(flow)
+        update.strategy_cycle_included_at = self.cycle_of(work, flow)
+        update.owner_address = self.owner_of(work, flow)
         update.tx_hash = log.tx_hash
         update.log_index = log.log_index
+        self.add_ref(work, update)
+        return update
+
+    def add_ref(self, work: Work, update: BalanceUpdate) -> None:
+        """Refer to an update from the treasury."""
         work.books.sync.treasury.balance_update_refs.append(
             BalanceEventRef(
                 balance_event_id=update.balance_update_id,
-                strategy_cycle_included_at=work.cycle,
+                strategy_cycle_included_at=update.strategy_cycle_included_at,
                 cause=update.cause,
                 position_type=update.position_type,
                 position_id=update.position_id,
                 usd_value=update.usd_value,
             )
         )
-        return update
 
     def decimals(self, asset: AssetIdentifier) -> int:
         """How many decimals an asset has."""
@@ -446,9 +510,15 @@ class ReferenceSyncer:
 
     # -- interest
 
-    def _measure_gain(self, work: Work, asset: AssetIdentifier) -> Gain:
+    def balance_block(self, work: Work) -> int:
+        """The block whose balances are compared with the books."""
+        return work.view.end_block
+
+    def measure_gain(self, work: Work, asset: AssetIdentifier) -> Gain:
+        """What an asset came to since the books last looked."""
         holdings = tuple(work.holdings.of_asset(asset.identifier))
-        held = work.reader.call(asset.address, "balanceOf(address)(uint256)", self.target.holder)
+        block = self.balance_block(work)
+        held = work.reader.call(asset.address, "balanceOf(address)(uint256)", self.target.holder, block=block)
         return Gain(
             asset=asset,
             holdings=holdings,
@@ -456,7 +526,7 @@ class ReferenceSyncer:
             raw=held - sum(holding.balance for holding in holdings),
         )
 
-    def _check_gain(self, gain: Gain) -> None:
+    def check_gain(self, gain: Gain) -> None:
         """Refuse what is too large to be interest; exactly the bound passes."""
         bound = self.target.interest_bound
         allowed = exact(bound) * gain.base if gain.base > 0 else Fraction(UNBASED_GAIN)
@@ -471,25 +541,30 @@ class ReferenceSyncer:
         """Split a gain between holdings so that the parts add up to it."""
         return split_by_weight(gain, weights)
 
-    def _distribute(self, work: Work, gains: list[Gain], ended_at: datetime) -> InterestDistributionOperation:
+    def yearly_rate(self, gain: Fraction | int, base: Fraction | int, duration: timedelta) -> float:
+        """A gain on a base as a rate per year."""
+        return yearly_rate(gain, base, duration)
+
+    def distribute(self, work: Work, gains: list[Gain], ended_at: datetime) -> InterestDistributionOperation:
+        """Book every asset's gain; what came of it, for the books."""
         block = work.view.end_block
-        operation = InterestDistributionOperation(start=self._started_at(work, gains, ended_at), end=ended_at)
+        operation = InterestDistributionOperation(start=self.started_at(work, gains, ended_at), end=ended_at)
         gained = total = Fraction(0)
         for gain in gains:
             price, decimals = work.price(gain.asset, block), self.decimals(gain.asset)
             operation.assets.append(gain.asset)
             operation.asset_interest_data[gain.asset.identifier] = AssetInterestData(
                 total=to_decimal(gain.base, decimals),
-                effective_rate=yearly_rate(gain.raw, gain.base, operation.duration),
+                effective_rate=self.yearly_rate(gain.raw, gain.base, operation.duration),
             )
             if gain.base > 0:  # what came without a base is left to a correction: it is nobody's interest
-                operation.entries += self._book_gain(work, gain, price)
+                operation.entries += self.book_gain(work, gain, price)
                 gained += worth(gain.raw, decimals, price)
             total += worth(gain.base, decimals, price)
-        operation.effective_rate = yearly_rate(gained, total, operation.duration)
+        operation.effective_rate = self.yearly_rate(gained, total, operation.duration)
         return operation
 
-    def _started_at(self, work: Work, gains: list[Gain], ended_at: datetime) -> datetime:
+    def started_at(self, work: Work, gains: list[Gain], ended_at: datetime) -> datetime:
         """The last checkpoint's time; the first time when the oldest tracker was opened."""
         last = work.books.sync.interest.last_sync_at
         if last is not None:
@@ -498,12 +573,13 @@ class ReferenceSyncer:
         openings = [_opened_at(record) for record in positions if isinstance(record, Position)]
         return min((opening for opening in openings if opening is not None), default=ended_at)
 
-    def _book_gain(self, work: Work, gain: Gain, price: int) -> list[InterestDistributionEntry]:
+    def book_gain(self, work: Work, gain: Gain, price: int) -> list[InterestDistributionEntry]:
+        """Book an asset's gain to its holdings; one entry for each that gets a part."""
         entries = []
         weights = [holding.base for holding in gain.holdings]
         for holding, weight, part in zip(gain.holdings, weights, self.split_gain(gain.raw, weights), strict=True):
             if part:
-                self._book_interest(work, holding, part, price)
+                self.book_interest(work, holding, part, price)
                 entries.append(
                     InterestDistributionEntry(
                         side="collateral",
@@ -514,12 +590,14 @@ class ReferenceSyncer:
                 )
         return entries
 
-    def _book_interest(self, work: Work, holding: Holding, part: int, price: int) -> None:
+    def book_interest(self, work: Work, holding: Holding, part: int, price: int) -> BalanceUpdate:
+        """Book a holding's part of a gain."""
         # Read before booking: booking moves both.
         tracked, last_event_at = holding.tracked, holding.tracker.last_event_at if holding.tracker else None
         update = self.book(work, holding, BalanceUpdateCause.interest, part, block=work.view.end_block, price=price)
         update.old_balance = to_decimal(tracked, holding.decimals)
         update.previous_update_at = last_event_at
+        return update
 
     # -- checkpoints
 
@@ -534,7 +612,11 @@ class ReferenceSyncer:
 
     def _start(self, view: ChainView, books: Books, cycle: datetime | None = None) -> Work:
         copy = copy_books(books)
-        return Work(view=view, reader=Reader(view), books=copy, holdings=Holdings(copy, self.decimals), cycle=cycle)
+        return Work(view=view, reader=Reader(view), books=copy, holdings=self.open_holdings(copy), cycle=cycle)
+
+    def open_holdings(self, books: Books) -> Holdings:
+        """What the books hold, to be moved."""
+        return Holdings(books, self.decimals)
 
     def _keep_hashes(self, work: Work, blocks: set[int]) -> None:
         """Keep the hashes of the last scanned blocks that hold flows or end an operation."""
