@@ -20,10 +20,10 @@ from harness.errors import ScenarioError  # noqa: E402 - run as a file, the chec
 from harness.judging import judge  # noqa: E402
 from harness.reconcile.diff import Break  # noqa: E402
 from harness.report.results import gap_tokens  # noqa: E402
+from harness.runner import run_scenario  # noqa: E402
 from harness.scenario.loader import load  # noqa: E402
 from harness.scenario.model import Block, Check, Scenario, StepBase  # noqa: E402
-from harness.session import PLAIN, Point, Session, Variation  # noqa: E402
-from harness.sweeps import SWEEPS, sweep_breaks  # noqa: E402
+from harness.session import Session  # noqa: E402
 from harness.syncers.broken import BROKEN  # noqa: E402
 from harness.syncers.protocol import Syncer, Target  # noqa: E402
 from harness.syncers.reference import ReferenceSyncer  # noqa: E402
@@ -77,30 +77,20 @@ class Caught:
             self.catches[name] += self._swept(folder, name)
 
     def _swept(self, folder: Path, name: str) -> Iterator[Catch]:
-        """What the sweeps find of a syncer that every plain run lets pass."""
+        """What is found of a syncer that every plain run lets pass, once the scenarios are synced in other ways."""
         for scenario in self.names:
-            played = play(without_expectations(load(str(folder / scenario), name=scenario)))
-            memory: dict[object, object] = {}
-            plain = list(_points(played, BROKEN[name].factory, memory))
-            for variation in SWEEPS:
-                points = _points(played, BROKEN[name].factory, memory, variation)
-                for broken in sweep_breaks(played, variation, plain, points, ())[:1]:
-                    yield Catch(scenario=scenario, broken=broken)
+            bare = without_expectations(load(str(folder / scenario), name=scenario))
+            for broken in run_scenario(bare, BROKEN[name].factory, id=scenario).breaks[:1]:
+                yield Catch(scenario=scenario, broken=broken)
 
     def page(self) -> str:
         """The page, as it is committed."""
         return "\n".join(_page(self)) + "\n"
 
 
-def _points(
-    played: Played, factory: Factory, memory: dict[object, object], variation: Variation = PLAIN
-) -> Iterator[Point]:
-    return Session(played, factory, variation=variation, memory=memory).points()
-
-
 def _caught(name: str, played: Played, factory: Factory, memory: dict[object, object]) -> list[Catch]:
     """The first break, if there is one: no more of the scenario is synced than it takes."""
-    for point in _points(played, factory, memory):
+    for point in Session(played, factory, memory=memory).points():
         breaks = judge(played, point).breaks
         if breaks:
             return [Catch(scenario=name, broken=breaks[0])]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+import shutil
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from harness.scenario.loader import load
 from harness.scenario.model import Check, Expectation
 from harness.syncers.broken import BROKEN
+from harness.syncers.reference import ReferenceSyncer
 from tests.integration.caught import PAGE, SCENARIOS, Caught, without_expectations
+
+ANY = next(iter(BROKEN.values()))
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +39,25 @@ def test_every_scenario_catches_something(caught: Caught) -> None:
 
 def test_the_page_says_what_is_caught(caught: Caught) -> None:
     assert PAGE.read_text(encoding="utf-8") == caught.page(), "python tests/integration/caught.py --write renews it"
+
+
+def test_a_survivor_is_seen_and_sweeps_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class DropsSmallChunks(ReferenceSyncer):
+        """Wrong only where chunks are of one block, which this scenario never asks for."""
+
+        def flow_ranges(self, start_block: int, end_block: int, chunk: int | None) -> Iterator[tuple[int, int]]:
+            ranges = list(super().flow_ranges(start_block, end_block, chunk))
+            return iter(ranges if chunk != 1 else ranges[:-1])
+
+    for name in list(BROKEN):
+        monkeypatch.delitem(BROKEN, name)
+    for name, factory in (("right", ReferenceSyncer), ("wrong_in_chunks", DropsSmallChunks)):
+        monkeypatch.setitem(BROKEN, name, replace(ANY, name=name, factory=factory))
+    shutil.copy(SCENARIOS / "block_times_are_utc.yaml", tmp_path)
+    caught = Caught(tmp_path)
+    assert [] == caught.catches["right"]
+    assert ["chunk-1"] == [catch.broken.sweep for catch in caught.catches["wrong_in_chunks"]]
+    assert "| `right` |" in caught.page()
 
 
 def test_no_typed_number_is_left() -> None:
