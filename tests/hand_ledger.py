@@ -222,7 +222,7 @@ class Hand:
 
 
 def full_history() -> Hand:
-    """A deposit, trades, two credit positions, a redemption in kind, a rebase and an interest sync: something of all."""
+    """Something of everything: deposits, trades, credit positions, a redemption in kind, a rebase, an interest sync."""
     hand = Hand()
     hand.deposit(1_000_000_000)
     hand.sync()

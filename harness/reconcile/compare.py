@@ -129,6 +129,10 @@ class _Comparison:
         """What of that is interest: it moves no principal."""
         self._restamped: set[int | None] = set()
         """Holdings with an update too few or too many: when they last moved follows from that."""
+        self._lacking: list[tuple[int | None, int, int]] = []
+        """Updates that are missing: holding, expected id, gap."""
+        self._surplus_ids: list[tuple[int | None, int, int]] = []
+        """Updates too many: holding, actual id, gap."""
         self._without_ref: set[int] = set()
         """Ids of the actual updates that have a break of their own: their refs are not judged."""
         self._counterparts: dict[int, int] = {}
@@ -161,7 +165,9 @@ class _Comparison:
         for entry in expected:
             key = entry.event_key
             if candidates := pool.get(key):
-                pairs.append((entry, candidates.pop(0)))
+                # Where one event is booked twice in a holding, the right one is that of the right quantity.
+                same = (i for i, other in enumerate(candidates) if other.update.quantity == entry.update.quantity)
+                pairs.append((entry, candidates.pop(next(same, 0))))
                 matched.add(key)
             else:
                 left.append(entry)
@@ -170,8 +176,14 @@ class _Comparison:
         doubled = [entry for entry in spare if entry.event_key in matched]
         spare = [entry for entry in spare if entry.event_key not in matched]
         among = _Spare(spare)
+        elsewhere = {_booking(entry): entry for entry in doubled if entry.update.tx_hash is not None}
         for entry in left:
-            counterpart = among.take_closest(entry)
+            # One part of an event that stands beside another part of it is no double: it is in the wrong holding.
+            counterpart = elsewhere.pop(_booking(entry), None)
+            if counterpart is not None:
+                doubled.remove(counterpart)
+            else:
+                counterpart = among.take_closest(entry)
             if counterpart is None:
                 self._missing(entry)
             else:
@@ -197,6 +209,7 @@ class _Comparison:
         update = entry.update
         raw, token = self._raw(update)
         self._explain(entry, -raw, restamped=True)
+        self._lacking.append((entry.holder_id, update.balance_update_id, -raw))
         self._add(
             BreakKind.missing,
             sentence=f"{self._what(entry)} is not in the books, which leaves them {self._short(-raw, token)}.",
@@ -211,6 +224,7 @@ class _Comparison:
         update = entry.update
         raw, token = self._raw(update)
         self._explain(entry, raw, restamped=True)
+        self._surplus_ids.append((entry.holder_id, update.balance_update_id, raw))
         self._without_ref.add(update.balance_update_id)
         why = (
             "is in the books once too often"
@@ -229,7 +243,7 @@ class _Comparison:
 
     def _compare_pairs(self, pairs: Sequence[tuple[Entry, Entry]]) -> None:
         shifted: dict[int | None, int] = defaultdict(int)
-        surplus = _Shifts(self._breaks)
+        lacking, surplus = _Shifts(self._lacking), _Shifts(self._surplus_ids)
         for wanted, found in pairs:
             expected, actual = wanted.update, found.update
             self._counterparts[expected.balance_update_id] = actual.balance_update_id
@@ -249,9 +263,10 @@ class _Comparison:
                 self._explain(wanted, _whole(gap))
                 self._quantity("quantity", expected.quantity, actual.quantity, token, wanted)
             old_gap = _gap(expected.old_balance, actual.old_balance, token)
-            if old_gap != shifted[wanted.holder_id] + surplus.before(wanted):
+            skewed = lacking.before(wanted) + surplus.before(found)
+            if old_gap != shifted[wanted.holder_id] + skewed:
                 self._quantity("old_balance", expected.old_balance, actual.old_balance, token, wanted)
-                shifted[wanted.holder_id] = _whole(old_gap) - surplus.before(wanted)
+                shifted[wanted.holder_id] = _whole(old_gap) - skewed
             shifted[wanted.holder_id] += _whole(gap)
             self._worth(expected, actual, gap, wanted)
             self._skipped(expected, actual, wanted)
@@ -764,28 +779,25 @@ class _Comparison:
 
 
 class _Shifts:
-    """How much missing and surplus updates shift a holding's balance before a place in the chain."""
+    """How much updates too few or too many shift a holding's balance before another one, in the order of the books.
 
-    def __init__(self, breaks: Iterable[Break]) -> None:
-        shifts: dict[int | None, list[tuple[tuple[int, int], int]]] = defaultdict(list)
-        for broken in breaks:
-            if broken.gap_raw is not None and broken.block is not None:
-                shifts[broken.position_id].append((_place(broken.block, broken.log_index), broken.gap_raw))
-        self._shifts: dict[int | None, tuple[list[tuple[int, int]], list[int]]] = {}
-        """By holding: places in order, and the base units shifted before each of them and after the last."""
+    That order is what ids tell: a block that is read again is booked after all that was there, whatever its number.
+    """
+
+    def __init__(self, gaps: Iterable[tuple[int | None, int, int]]) -> None:
+        shifts: dict[int | None, list[tuple[int, int]]] = defaultdict(list)
+        for holder_id, update_id, gap in gaps:
+            shifts[holder_id].append((update_id, gap))
+        self._shifts: dict[int | None, tuple[list[int], list[int]]] = {}
+        """By holding: ids in order, and the base units shifted before each of them and after the last."""
         for holder_id, found in shifts.items():
             found.sort()
             sums = accumulate((gap for _, gap in found), initial=0)
-            self._shifts[holder_id] = ([place for place, _ in found], list(sums))
+            self._shifts[holder_id] = ([update_id for update_id, _ in found], list(sums))
 
     def before(self, entry: Entry) -> int:
-        places, sums = self._shifts.get(entry.holder_id, ([], [0]))
-        return sums[bisect_left(places, _place(entry.update.block_number, entry.update.log_index))]
-
-
-def _place(block: int | None, log_index: int | None) -> tuple[int, int]:
-    """Where in the chain; what has no log comes at the end of its block."""
-    return block or 0, 2**63 if log_index is None else log_index
+        ids, sums = self._shifts.get(entry.holder_id, ([], [0]))
+        return sums[bisect_left(ids, entry.update.balance_update_id)]
 
 
 _UPDATE_FIELDS = (

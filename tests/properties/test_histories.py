@@ -1,6 +1,6 @@
 """Histories drawn at random: reference and ledger, who share no arithmetic, agree on each; broken syncers do not."""
 
-# ruff: noqa: SIM300 - the expected side stands first
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Laws of splitting whole units by weight, on the ledger's side and on the reference's: two codes, one answer."""
 
-# ruff: noqa: SIM300 - the expected side stands first
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
