@@ -13,11 +13,13 @@ from harness.reconcile.laws import LAWS, Checkpoint, judge_laws
 from harness.reconcile.statement import statements
 from harness.session import Point
 from harness.units import format_units
-from harness.world.play import CheckAct, Played, SyncAct
+from harness.world.play import BookAct, CheckAct, Played, SyncAct
 
 
 def judge(played: Played, point: Point) -> Diff:
     """Hold one point against the ledger, the laws and what the author expects of it."""
+    if isinstance(point.act, BookAct):
+        return Diff(breaks=(_unbooked(point.act, point),))
     if isinstance(point.act, SyncAct):
         failed = _failed(point.act, point)
         if failed is not None:
@@ -39,7 +41,13 @@ def judge(played: Played, point: Point) -> Diff:
 
 def block_of(point: Point) -> int:
     """The block at which a point looks at the chain."""
-    return point.act.operation.end_block if isinstance(point.act, SyncAct) else point.act.block
+    match point.act:
+        case SyncAct():
+            return point.act.operation.end_block
+        case BookAct():
+            return point.act.trade.block_number
+        case CheckAct():
+            return point.act.block
 
 
 def place_of(point: Point) -> Location:
@@ -55,6 +63,23 @@ def count_checks(point: Point) -> int:
     portfolio = books.portfolio
     holdings = len(portfolio.reserves) + len(portfolio.open_positions) + len(portfolio.closed_positions)
     return len(entries(books)) + len(books.sync.treasury.balance_update_refs) + holdings + 4 + len(LAWS)
+
+
+def _unbooked(act: BookAct, point: Point) -> Break:
+    trade = act.trade
+    reason = "" if point.failure is None else point.failure.message
+    return Break(
+        kind=BreakKind.different,
+        sentence=f"The trade at block {trade.block_number} cannot be booked into the syncer's books: {reason}.",
+        field="portfolio",
+        expected="books that the trade fits into",
+        actual=reason,
+        asset=trade.asset.token_symbol,
+        block=trade.block_number,
+        transaction=trade.tx_hash,
+        location=act.location,
+        found_at=act.location,
+    )
 
 
 def _failed(act: SyncAct, point: Point) -> Break | None:
@@ -99,7 +124,7 @@ def _failed(act: SyncAct, point: Point) -> Break | None:
 
 
 def _expect_breaks(played: Played, point: Point) -> tuple[Break, ...]:
-    expectation = point.act.expectation
+    expectation = None if isinstance(point.act, BookAct) else point.act.expectation
     if expectation is None:
         return ()
     added = added_updates(point.before, point.after)

@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import ExecutionError, Problem, ScenarioError
 from harness.judging import block_of, contradictions, count_checks, judge, place_of
 from harness.ledger.bookkeeping import Refusal
-from harness.reconcile.diff import Break, BreakKind, Diff
+from harness.reconcile.diff import Break, Diff
 from harness.report.results import (
     ScenarioResult,
     SyncPointResult,
@@ -23,10 +23,10 @@ from harness.report.results import (
 )
 from harness.scenario.loader import load
 from harness.scenario.model import Scenario
-from harness.session import Point, Session, SyncerFactory, TradeNotBooked, Variation
-from harness.sweeps import SWEEPS, identity, judged_json, sweep_breaks
+from harness.session import Point, Session, SyncerFactory
+from harness.sweeps import Swept, identity, judged_json, sweep
 from harness.syncers.find import find_syncer
-from harness.world.play import Played, SyncAct, play
+from harness.world.play import BookAct, Played, SyncAct, play
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
@@ -89,7 +89,7 @@ def run_scenario(
         )
 
     try:
-        return _run(scenario, factory, id=id, variations=SWEEPS if sweeps else (), timeout=timeout, began=began)
+        return _run(scenario, factory, id=id, sweeps=sweeps, timeout=timeout, began=began)
     except ScenarioError as error:
         return failed(str(error), error.problems)
     except ExecutionError as error:
@@ -103,7 +103,7 @@ def _run(
     factory: SyncerFactory,
     *,
     id: str,
-    variations: Sequence[Variation],
+    sweeps: bool,
     timeout: float | None,
     began: float,
 ) -> ScenarioResult:
@@ -122,20 +122,19 @@ def _run(
     breaks: dict[tuple[object, ...], Break] = {}
     plain: list[Point] = []
     diffs: list[Diff] = []
-    try:
-        for point in Session(played, factory, timeout=timeout, memory=memory).points():
-            plain.append(point)
-            diffs.append(judge(played, point))
-            for broken in diffs[-1].breaks:
-                breaks.setdefault(identity(broken), broken)
-    except TradeNotBooked as error:
-        unbooked = _unbooked(error)
-        breaks.setdefault(identity(unbooked), unbooked)
+    for point in Session(played, factory, timeout=timeout, memory=memory).points():
+        plain.append(point)
+        diffs.append(judge(played, point))
+        for broken in diffs[-1].breaks:
+            breaks.setdefault(identity(broken), broken)
     states = [judged_json(point.after) for point in plain]
-    for variation in variations:
-        session = Session(played, factory, variation=variation, timeout=timeout, memory=memory)
-        for broken in _sweep(played, session, variation, plain, list(breaks.values()), states):
-            breaks.setdefault((variation.name, *identity(broken)), broken)
+    swept: list[Swept] = []
+    if sweeps:
+        found = list(breaks.values())
+        swept.extend(sweep(played, factory, plain, states, found, seed=id, timeout=timeout, memory=memory))
+        for run in swept:
+            for broken in run.breaks:
+                breaks.setdefault((run.name, *identity(broken)), broken)
     return ScenarioResult(
         id=id,
         file=scenario.file,
@@ -146,43 +145,16 @@ def _run(
         problems=(),
         internal=False,
         breaks=tuple(breaks.values()),
-        sync_points=tuple(map(_sync_point, plain, diffs, states)),
+        sync_points=tuple(
+            _sync_point(point, diff, state)
+            for point, diff, state in zip(plain, diffs, states, strict=True)
+            if not isinstance(point.act, BookAct)
+        ),
         timeline=_timeline(played),
         source=scenario.text,
-        sweeps=tuple(variation.name for variation in variations),
-        checks=(1 + len(variations)) * sum(count_checks(point) for point in plain),
+        sweeps=tuple(run.name for run in swept),
+        checks=sum(count_checks(point) for point in (*plain, *(point for run in swept for point in run.points))),
         seconds=time.perf_counter() - began,
-    )
-
-
-def _sweep(
-    played: Played,
-    session: Session,
-    variation: Variation,
-    plain: Sequence[Point],
-    known: Sequence[Break],
-    states: Sequence[Mapping[str, Any]],
-) -> tuple[Break, ...]:
-    try:
-        return sweep_breaks(played, variation, plain, session.points(), known, states=states)
-    except TradeNotBooked as error:
-        unbooked = _unbooked(error)
-        return () if identity(unbooked) in {identity(broken) for broken in known} else (unbooked,)
-
-
-def _unbooked(error: TradeNotBooked) -> Break:
-    block = error.act.trade.block_number
-    return Break(
-        kind=BreakKind.different,
-        sentence=f"The trade at block {block} cannot be booked into the syncer's books: {error.reason}.",
-        field="portfolio",
-        expected="books that the trade fits into",
-        actual=error.reason,
-        asset=error.act.trade.asset.token_symbol,
-        block=block,
-        transaction=error.act.trade.tx_hash,
-        location=error.act.location,
-        found_at=error.act.location,
     )
 
 

@@ -12,10 +12,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import FrameType
+from typing import Any
 
 from harness.books import Books, check_books, copy_books, dump_books, load_books
 from harness.books.executor import book_trade
@@ -23,8 +24,8 @@ from harness.chain import Node, View
 from harness.errors import BooksError, SyncRefused
 from harness.ledger.bookkeeping import Operation
 from harness.reconcile.diff import BreakKind
-from harness.syncers.protocol import Dust, Syncer, Target
-from harness.world.play import BookAct, CheckAct, Played, RestartAct, SyncAct
+from harness.syncers.protocol import ChainView, Dust, Syncer, Target
+from harness.world.play import Act, BookAct, CheckAct, Played, RestartAct, SyncAct
 
 SyncerFactory = Callable[[Target], Syncer]
 CLOCK_START = datetime(2030, 1, 1)
@@ -42,10 +43,17 @@ class Variation:
     """How the difference begins, e.g. ``With chunks of one block``."""
     chunk: int | None = None
     """The chunk size instead of the scenario's."""
+    whole: bool = False
+    """One chunk for everything, whatever the scenario says."""
     twice: bool = False
     """Each sync is done twice."""
     reloaded: bool = False
     """Books go through JSON, and a fresh syncer takes over, between any two operations."""
+    late: bool = False
+    """Each operation is asked for when the whole chain is there, with more blocks on top of its end block."""
+    killed: bool = False
+    """Each operation is stopped at its first view call, then asked again of a fresh syncer and stopped at its second,
+    and so on until it comes through."""
 
 
 PLAIN = Variation(name="plain", words="")
@@ -61,26 +69,63 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What came of one operation, or what an ``expect`` step found.
+    """What came of one operation, what an ``expect`` step found, or a trade that could not be booked.
 
     ``before`` are the syncer's books as the point before this one left them: trades booked since lie in between.
     """
 
-    act: SyncAct | CheckAct
+    act: SyncAct | CheckAct | BookAct
+    """A trade only if the syncer's books are so wrong that it cannot be booked into them."""
     before: Books
+    given: Books
+    """What the operation was given: ``before`` with the trades booked since."""
     after: Books
     refusal: str | None = None
     """The syncer's words, if it refused."""
     failure: Failure | None = None
 
 
-class TradeNotBooked(Exception):
-    """A syncer's books are so wrong that the executor cannot book a trade into them."""
+_EVERY_CALL_UP_TO = 64
+"""An operation with more view calls than that is stopped at some of the later ones only."""
 
-    def __init__(self, act: BookAct, reason: str) -> None:
-        self.act = act
-        self.reason = reason
-        super().__init__(reason)
+
+class NodeDied(ConnectionError):
+    """What a view raises when the sweep stops the syncer there."""
+
+
+@dataclass(slots=True)
+class _Death:
+    """When a node dies, in view calls, and whether it has."""
+
+    calls_left: int
+    came: bool = False
+
+    def count(self) -> None:
+        self.calls_left -= 1
+        if self.calls_left <= 0:
+            self.came = True
+            raise NodeDied("the node does not answer any more")
+
+
+class _Mortal:
+    """A view that dies at its n-th call, and stays dead."""
+
+    def __init__(self, view: View, death: _Death) -> None:
+        self._view = view
+        self._death = death
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._view, name)
+        if name == "web3":
+            self._death.count()
+        if name not in ("get_logs", "call", "header", "code"):
+            return found
+
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            self._death.count()
+            return found(*arguments, **keywords)
+
+        return counted
 
 
 class _OutOfTime(BaseException):
@@ -93,6 +138,7 @@ class Session:
     Args:
         played: The scenario.
         factory: Makes a syncer for a target; called anew at each restart.
+        acts: What to ask, in order: the scenario's own acts unless a schedule has others.
         variation: How to run them.
         timeout: Seconds per operation, or None. Kept in the main thread of a POSIX process.
         memory: Reads of this chain that are remembered from session to session.
@@ -103,11 +149,13 @@ class Session:
         played: Played,
         factory: SyncerFactory,
         *,
+        acts: Sequence[Act] | None = None,
         variation: Variation = PLAIN,
         timeout: float | None = None,
         memory: dict[object, object] | None = None,
     ) -> None:
         self._played = played
+        self._acts = played.acts if acts is None else acts
         self._factory = factory
         self._variation = variation
         self._timeout = timeout
@@ -124,30 +172,35 @@ class Session:
     def points(self) -> Iterator[Point]:
         """Run every operation in turn; one point for each, and for each ``expect`` step.
 
-        Raises:
-            TradeNotBooked: If the executor cannot go on with the syncer's books.
+        A syncer that ran out of time is asked no more, nor one whose books a trade cannot be booked into.
         """
-        for act in self._played.acts:
+        for act in self._acts:
             match act:
                 case SyncAct():
                     point = self._sync(act)
                     self._books = self._opening = point.after
                     yield point
-                    if point.failure is not None and point.failure.kind is BreakKind.timeout:
+                    if point.failure is not None and _is_timeout(point.failure):
                         return
                 case BookAct():
-                    self._book(act)
+                    failure = self._book(act)
+                    if failure is not None:
+                        yield Point(
+                            act=act, before=self._opening, given=self._books, after=self._books, failure=failure
+                        )
+                        return
                 case RestartAct():
                     self._restart(act.chain_id, act.vault)
                 case CheckAct():
-                    yield Point(act=act, before=self._opening, after=self._books)
+                    yield Point(act=act, before=self._opening, given=self._books, after=self._books)
                     self._opening = self._books
 
-    def _book(self, act: BookAct) -> None:
+    def _book(self, act: BookAct) -> Failure | None:
         try:
             self._books = book_trade(self._books, act.trade)
         except (BooksError, ValueError) as error:
-            raise TradeNotBooked(act, str(error)) from error
+            return Failure(kind=BreakKind.different, message=str(error))
+        return None
 
     def _restart(self, chain_id: int, vault: str) -> None:
         self._chain_id, self._vault = chain_id, vault
@@ -159,28 +212,46 @@ class Session:
         if operation.kind == "initialise" and operation.start_block not in (None, self._hint):
             self._hint = operation.start_block or self._hint
             self._syncer = None
-        before = self._books
+        given = self._books
         if self._variation.reloaded:
             self._syncer = None
-            before = load_books(dump_books(before, indent=None))
-        after = self._ask(operation, before)
-        if self._variation.twice and operation.kind != "initialise" and isinstance(after, Books):
-            after = self._ask(operation, after)
-        match after:
+            given = load_books(dump_books(given, indent=None))
+        answer = self._ask_until_it_lives(operation, given) if self._variation.killed else self._ask(operation, given)
+        if self._variation.twice and operation.kind != "initialise" and isinstance(answer, Books):
+            answer = self._ask(operation, answer)
+        match answer:
             case Books():
-                return Point(act=act, before=self._opening, after=after)
+                return Point(act=act, before=self._opening, given=given, after=answer)
             case str():
-                return Point(act=act, before=self._opening, after=before, refusal=after)
+                return Point(act=act, before=self._opening, given=given, after=given, refusal=answer)
             case _:
-                return Point(act=act, before=self._opening, after=before, failure=after)
+                return Point(act=act, before=self._opening, given=given, after=given, failure=answer)
 
-    def _ask(self, operation: Operation, before: Books) -> Books | str | Failure:
+    def ask_alone(self, act: SyncAct, given: Books) -> Point:
+        """Ask a fresh syncer for one operation, whatever the session has come to."""
+        self._syncer = None
+        self._opening = self._books = given
+        return self._sync(act)
+
+    def _ask_until_it_lives(self, operation: Operation, given: Books) -> Books | str | Failure:
+        calls = 1
+        while True:
+            self._syncer = None
+            death = _Death(calls)
+            answer = self._ask(operation, given, death)
+            # Books from a syncer whose node died under it are an answer, too: one that must be right.
+            if not death.came or isinstance(answer, Books) or _is_timeout(answer):
+                return answer
+            calls += 1 if calls < _EVERY_CALL_UP_TO else calls // 4
+
+    def _ask(self, operation: Operation, before: Books, death: _Death | None = None) -> Books | str | Failure:
         """Ask for one operation: books, or the words of a refusal, or how it failed."""
+        head = self._played.chain.head if self._variation.late else operation.head
         view = View(
-            Node(self._played.chain, head=operation.head, chain_id=self._chain_id),
+            Node(self._played.chain, head=head, chain_id=self._chain_id),
             end_block=operation.end_block,
             now=CLOCK_START + timedelta(seconds=self._operations),
-            chunk=operation.chunk if self._variation.chunk is None else self._variation.chunk,
+            chunk=self._chunk(operation),
             memory=self._memory,
         )
         self._operations += 1
@@ -188,7 +259,9 @@ class Session:
             with _deadline(self._timeout), _foreign_zone(), contextlib.redirect_stdout(sys.stderr):
                 if self._syncer is None:
                     self._syncer = self._factory(self._target())
-                answer = _call(self._syncer, operation, view, copy_books(before))
+                answer = _call(
+                    self._syncer, operation, view if death is None else _Mortal(view, death), copy_books(before)
+                )
             return check_books(answer)
         except SyncRefused as refusal:
             return _words(refusal)
@@ -200,6 +273,11 @@ class Session:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a syncer raises is an answer of its
             return Failure(kind=BreakKind.raised, message=_describe(error))
+
+    def _chunk(self, operation: Operation) -> int | None:
+        if self._variation.whole:
+            return None
+        return operation.chunk if self._variation.chunk is None else self._variation.chunk
 
     def _target(self) -> Target:
         setting = self._played.ledger.setting
@@ -220,7 +298,11 @@ class Session:
         )
 
 
-def _call(syncer: Syncer, operation: Operation, view: View, books: Books) -> object:
+def _is_timeout(answer: Books | str | Failure) -> bool:
+    return isinstance(answer, Failure) and answer.kind is BreakKind.timeout
+
+
+def _call(syncer: Syncer, operation: Operation, view: ChainView, books: Books) -> object:
     match operation.kind:
         case "initialise":
             return syncer.initialise(view, books)

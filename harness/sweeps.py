@@ -1,57 +1,165 @@
-"""The same scenario synced in other ways, by whose law the books come out equal."""
+"""The same scenario synced in other ways.
+
+Variations keep the operations and change how each is carried out: by law the books come out equal to the plain run's,
+but for the clock. Schedules change which operations there are: what must come of them the ledger works out anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.books import Books, books_to_json
 from harness.judging import judge, place_of
 from harness.reconcile.diff import Break, BreakKind
-from harness.session import Point, Variation
-from harness.world.play import Played, SyncAct
+from harness.schedules import SCHEDULES, Schedule
+from harness.session import PLAIN, Point, Session, SyncerFactory, Variation
+from harness.world.play import Act, Played, SyncAct
 
-SWEEPS: tuple[Variation, ...] = (
+PRIME_CHUNK = 7
+
+VARIATIONS: tuple[Variation, ...] = (
     Variation(name="chunk-1", words="With chunks of one block", chunk=1),
+    Variation(name="chunk-prime", words=f"With chunks of {PRIME_CHUNK} blocks", chunk=PRIME_CHUNK),
+    Variation(name="chunk-whole", words="With one chunk for everything", whole=True),
     Variation(name="twice", words="With each sync done twice", twice=True),
     Variation(
         name="saved-and-loaded", words="With the books saved and loaded between any two operations", reloaded=True
     ),
+    Variation(name="late", words="With the whole chain there from the start", late=True),
+    Variation(name="killed", words="With the syncer stopped at each of its view calls and asked again", killed=True),
 )
-"""What is run beside every plain run, on the chain that it played."""
+SWEEPS: tuple[str, ...] = (
+    *(variation.name for variation in VARIATIONS),
+    *(schedule.name for schedule in SCHEDULES),
+)
+"""Every sweep's name. One that could change nothing in a scenario is left out there."""
 
 
-def sweep_breaks(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """One sweep that ran: where it parted from what it should have come to, if it did."""
+
+    name: str
+    words: str
+    variation: Variation
+    acts: tuple[Act, ...]
+    points: tuple[Point, ...]
+    """Up to the one that differs."""
+    breaks: tuple[Break, ...]
+
+
+def sweep(
     played: Played,
-    variation: Variation,
+    factory: SyncerFactory,
     plain: Sequence[Point],
-    swept: Iterable[Point],
+    states: Sequence[Mapping[str, Any]],
     known: Iterable[Break],
     *,
-    states: Sequence[Mapping[str, Any]] | None = None,
-) -> tuple[Break, ...]:
-    """Compare a sweep with the plain run, point by point, up to the first point where they part.
+    seed: str,
+    timeout: float | None,
+    memory: dict[object, object],
+) -> Iterator[Swept]:
+    """Run every sweep that can change something, over a scenario that was played and run plainly.
 
     Args:
         played: The scenario.
-        variation: The sweep.
+        factory: The syncer.
         plain: The plain run's points.
-        swept: The sweep's; not taken further than needed.
+        states: Their books by :func:`judged_json`.
         known: What the plain run broke already; only what is new is a sweep's break.
-        states: The plain points' books by :func:`judged_json`, from whoever has them.
+        seed: What random schedules are drawn by, e.g. the scenario's id.
+        timeout: Seconds per operation.
+        memory: Reads that are remembered.
+
+    Raises:
+        TradeNotBooked: If a sweep leaves books that the executor cannot go on with.
     """
     seen = {identity(broken) for broken in known}
-    for index, (reference, point) in enumerate(zip(plain, swept, strict=False)):
-        parted = _parted(reference, point, judged_json(reference.after) if states is None else states[index])
-        if parted is None:
-            continue
-        new = [broken for broken in judge(played, point).breaks if identity(broken) not in seen]
-        return tuple(
-            replace(broken, sweep=variation.name, sentence=f"{variation.words}: {broken.sentence}")
-            for broken in new or [parted]
-        )
-    return ()
+    for variation in VARIATIONS:
+        if _changes_something(variation, played):
+            session = Session(played, factory, variation=variation, timeout=timeout, memory=memory)
+            yield _vary(played, variation, session, plain, states, seen)
+    for schedule in SCHEDULES:
+        acts = schedule.rewrite(played, seed)
+        if acts is not None:
+            session = Session(played, factory, acts=acts, timeout=timeout, memory=memory)
+            yield _reschedule(played, schedule, acts, session, seen)
+
+
+def _changes_something(variation: Variation, played: Played) -> bool:
+    operations = [act.operation for act in played.acts if isinstance(act, SyncAct)]
+    if variation.whole:
+        return any(operation.chunk is not None for operation in operations)
+    if variation.late:
+        return any(operation.head != played.chain.head for operation in operations)
+    return True
+
+
+def _vary(
+    played: Played,
+    variation: Variation,
+    session: Session,
+    plain: Sequence[Point],
+    states: Sequence[Mapping[str, Any]],
+    seen: set[tuple[object, ...]],
+) -> Swept:
+    points: list[Point] = []
+    breaks: tuple[Break, ...] = ()
+    for index, (reference, point) in enumerate(zip(plain, session.points(), strict=False)):
+        points.append(point)
+        parted = None if _same(reference, point) else _parted(reference, point, states[index])
+        if parted is not None:
+            breaks = _in_words(variation.name, variation.words, _new(played, point, seen) or (parted,))
+            break
+    return Swept(
+        name=variation.name,
+        words=variation.words,
+        variation=variation,
+        acts=played.acts,
+        points=tuple(points),
+        breaks=breaks,
+    )
+
+
+def _reschedule(
+    played: Played, schedule: Schedule, acts: tuple[Act, ...], session: Session, seen: set[tuple[object, ...]]
+) -> Swept:
+    points: list[Point] = []
+    breaks: tuple[Break, ...] = ()
+    for point in session.points():
+        points.append(point)
+        breaks = _new(played, point, seen)
+        if breaks:
+            breaks = _in_words(schedule.name, schedule.words, breaks)
+            break
+    return Swept(
+        name=schedule.name,
+        words=schedule.words,
+        variation=PLAIN,
+        acts=acts,
+        points=tuple(points),
+        breaks=breaks,
+    )
+
+
+def _new(played: Played, point: Point, seen: set[tuple[object, ...]]) -> tuple[Break, ...]:
+    return tuple(broken for broken in judge(played, point).breaks if identity(broken) not in seen)
+
+
+def _in_words(name: str, words: str, breaks: Iterable[Break]) -> tuple[Break, ...]:
+    return tuple(replace(broken, sweep=name, sentence=f"{words}: {broken.sentence}") for broken in breaks)
+
+
+def _same(reference: Point, point: Point) -> bool:
+    """Tell quickly that two runs of an operation are equal; often they are, clock and all."""
+    return (
+        reference.failure is None
+        and point.failure is None
+        and (reference.refusal is None) is (point.refusal is None)
+        and reference.after == point.after
+    )
 
 
 def identity(broken: Break) -> tuple[object, ...]:

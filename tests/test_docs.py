@@ -134,7 +134,7 @@ def test_laws_are_told_by_name(name: str, heading: str) -> None:
 
 def test_sweeps_are_told_by_name() -> None:
     told = rows(section(page("writing_a_syncer.md"), "## The sweeps"), "sweep", "what is different", "what it catches")
-    assert [sweep.name for sweep in SWEEPS] == words(told)
+    assert list(SWEEPS) == words(told)
 
 
 def test_kinds_of_breaks_items_and_verdicts_are_told() -> None:

@@ -1,0 +1,605 @@
+"""Why books differ: a cause from a closed list, each decided by evidence that can be shown. Unknown is an answer.
+
+Rules are tried from the most telling to the most general; the first that its evidence bears out names the cause.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from harness.books.records import BalanceUpdate, BalanceUpdateCause, Books, Position, ReservePosition
+from harness.ledger.facts import Ledger, Move
+from harness.reconcile.compare import Entry, close, entries, holdings, plain_hash
+from harness.reconcile.diff import Break, BreakKind
+from harness.units import exact, format_units
+
+DUST_RAW = 2
+"""A leg of at most so many base units is dust to whoever drops it, whatever the scenario's own limit says."""
+
+
+class Cause(enum.StrEnum):
+    """The closed list."""
+
+    missed = "missed"
+    doubled = "doubled"
+    phantom = "phantom"
+    sign = "sign"
+    scale = "scale"
+    float = "float"
+    gross_for_net = "gross for net"
+    zero_or_dust_leg = "zero or dust leg"
+    wrong_owner = "wrong owner"
+    wrong_position = "wrong position"
+    wrong_cause = "wrong cause"
+    wrong_cycle = "wrong cycle"
+    wrong_price = "wrong price"
+    balance_booked_as_flow = "balance booked as flow"
+    cursor_behind = "cursor behind"
+    cursor_ahead = "cursor ahead"
+    hole_after_resume = "hole after resume"
+    orphaned_block_kept = "orphaned block kept"
+    re_included_event_lost = "re-included event lost"
+    moving_head_read = "moving head read"
+    plugged_balance = "plugged balance"
+    donation_booked_as_deposit = "donation booked as deposit"
+    fee_shares_booked = "fee shares booked"
+    not_restart_safe = "not restart-safe"
+    not_repeatable = "not repeatable"
+    chunk_dependent = "chunk-dependent"
+    order_dependent = "order-dependent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is known of one failure at its first bad block."""
+
+    broken: Break
+    """The break to explain."""
+    breaks: tuple[Break, ...]
+    """Everything that is wrong there."""
+    expected: Books
+    actual: Books
+    ledger: Ledger
+    operation: str
+    """``initialise``, ``sync`` or ``sync_interest``."""
+    cursor: int | None
+    """The last block scanned when the operation began."""
+    end_block: int
+    head: int
+    fresh_has_it: bool | None = None
+    """Whether a sync from the deployment on, with fresh books, shows the same break; None: not tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A cause, and the evidence for it in one sentence."""
+
+    cause: Cause
+    evidence: str
+
+
+Rule = Callable[[Case], Finding | None]
+
+
+def find_cause(case: Case) -> Finding | None:
+    """Name the cause of a failure, or None if no evidence decides it."""
+    for rule in _RULES:
+        finding = rule(case)
+        if finding is not None:
+            return finding
+    return None
+
+
+# -- how it was found
+
+
+_CAUSE_OF_SWEEP = {
+    "twice": (Cause.not_repeatable, "The same sync done twice leaves other books than once."),
+    "saved-and-loaded": (
+        Cause.not_restart_safe,
+        "A fresh syncer with the saved books goes on otherwise than the one that wrote them.",
+    ),
+    "late": (Cause.moving_head_read, "With more blocks on top the same operation leaves other books."),
+}
+
+
+def _by_sweep(case: Case) -> Finding | None:
+    sweep = case.broken.sweep
+    if sweep is None:
+        return None
+    if sweep.startswith("chunk"):
+        return Finding(cause=Cause.chunk_dependent, evidence="Another chunk size leaves other books.")
+    if sweep == "killed":
+        missing = case.broken.kind is BreakKind.missing
+        return Finding(
+            cause=Cause.hole_after_resume if missing else Cause.not_restart_safe,
+            evidence="It shows only after the syncer was stopped half way and a fresh one asked again.",
+        )
+    named = _CAUSE_OF_SWEEP.get(sweep)
+    return Finding(cause=named[0], evidence=named[1]) if named is not None else None
+
+
+def _by_schedule(case: Case) -> Finding | None:
+    if case.broken.sweep is None:
+        return None
+    return Finding(
+        cause=Cause.order_dependent, evidence="It shows only when the same blocks are synced at other moments."
+    )
+
+
+# -- updates that are there and should not be, or the other way round
+
+
+def _beyond_the_end(case: Case) -> Finding | None:
+    """Something of a block after the operation's last one."""
+    if case.end_block >= case.head:
+        return None
+    for entry in entries(case.actual):
+        block = entry.update.block_number
+        if block is not None and block > case.end_block:
+            return Finding(
+                cause=Cause.moving_head_read,
+                evidence=f"The operation ends at block {case.end_block}, and an update of block {block} is booked.",
+            )
+    return None
+
+
+def _surplus(case: Case) -> Finding | None:
+    broken = case.broken
+    if broken.kind not in (BreakKind.unexpected, BreakKind.doubled):
+        return None
+    entry = _actual_entry(case)
+    if entry is None:
+        return None
+    update = entry.update
+    if not update.quantity:
+        return Finding(cause=Cause.zero_or_dust_leg, evidence="The update moves nothing: its quantity is 0.")
+    if broken.kind is BreakKind.doubled:
+        return _doubled(case, update)
+    move = _move_behind(case, update)
+    if move is not None:
+        return _of_move(move, update)
+    if _is_remainder(entry):
+        return Finding(
+            cause=Cause.balance_booked_as_flow,
+            evidence=f"Its quantity, {_text(update.quantity)}, is what balance and books differ by; no call moved it.",
+        )
+    trade = _trade_behind(case, update)
+    if trade is not None:
+        return Finding(
+            cause=Cause.balance_booked_as_flow,
+            evidence=f"Transaction {trade} is a trade of the manager's: a balance changed, and nobody invested.",
+        )
+    known = {plain_hash(transaction.hash) for transaction in case.ledger.transactions}
+    if update.tx_hash is None or plain_hash(update.tx_hash) not in known:
+        return Finding(
+            cause=Cause.phantom, evidence="No transaction of this vault is behind it (another fund's, or none at all)."
+        )
+    return Finding(cause=Cause.phantom, evidence="Its transaction is no deposit and no redemption of this vault.")
+
+
+def _doubled(case: Case, update: BalanceUpdate) -> Finding:
+    block = update.block_number
+    if case.cursor is not None and block is not None and block <= case.cursor and case.fresh_has_it is not True:
+        return Finding(
+            cause=Cause.cursor_behind,
+            evidence=f"Block {block} had been read up to the last block scanned, {case.cursor}, and was read again.",
+        )
+    return Finding(cause=Cause.doubled, evidence=f"One log of block {block} gives two updates in one sync.")
+
+
+def _of_move(move: Move, update: BalanceUpdate) -> Finding:
+    quantity = f"{_text(update.quantity)} {update.asset.token_symbol}"
+    if move.kind == "donated":
+        return Finding(
+            cause=Cause.donation_booked_as_deposit,
+            evidence=f"{quantity} were sent straight to the holder in block {move.block}, and no shares were bought.",
+        )
+    return Finding(
+        cause=Cause.balance_booked_as_flow,
+        evidence=f"The balance changed in block {move.block} because it was {move.kind}, and that is no flow.",
+    )
+
+
+def _missing(case: Case) -> Finding | None:
+    if case.broken.kind is not BreakKind.missing or case.broken.field is not None:
+        return None
+    entry = _expected_entry(case)
+    if entry is None:
+        return None
+    update = entry.update
+    plugged = _plugged(case, entry)
+    if plugged is not None:
+        return plugged
+    if case.fresh_has_it is False and case.operation == "sync":
+        return Finding(
+            cause=Cause.hole_after_resume,
+            evidence="A sync with fresh books from the deployment on has the update, the resumed one lacks it.",
+        )
+    legs = [other for other in entries(case.expected) if _same_call(other.update, update)]
+    booked = [other for other in legs if _twin(case.actual, other) is not None]
+    raw = abs(exact(update.quantity)) * 10**update.asset.decimals
+    if booked and raw <= DUST_RAW and update.cause is BalanceUpdateCause.redemption:
+        return Finding(
+            cause=Cause.zero_or_dust_leg,
+            evidence=f"The other legs of the call are booked, and this one is {raw} base units.",
+        )
+    return Finding(cause=Cause.missed, evidence=_how_missed(update, bool(booked)))
+
+
+def _how_missed(update: BalanceUpdate, others_booked: bool) -> str:
+    if update.tx_hash is None:
+        return (
+            f"The balance moved by {_text(update.quantity)} up to block {update.block_number}, and no update says so."
+        )
+    if others_booked:
+        return "Other legs of the same call are booked."
+    return f"Its log is on chain in block {update.block_number}, and neither this sync nor a fresh one books it."
+
+
+def _plugged(case: Case, entry: Entry) -> Finding | None:
+    holding = _holding(case.actual, entry.holder_id, entry.update)
+    wanted = _holding(case.expected, entry.holder_id, entry.update)
+    if holding is None or wanted is None or isinstance(holding, Position):
+        return None
+    if exact(holding.quantity) == exact(wanted.quantity) if isinstance(wanted, ReservePosition) else False:
+        return Finding(
+            cause=Cause.plugged_balance,
+            evidence=f"The balance is right, {_text(holding.quantity)}, and the updates do not add up to it.",
+        )
+    return None
+
+
+def _balance_without_updates(case: Case) -> Finding | None:
+    """The reserve equals the chain, and no update makes the difference to what must be booked."""
+    broken = case.broken
+    if broken.kind is not BreakKind.different or broken.field != "quantity" or broken.transaction is not None:
+        return None
+    symbol = broken.asset
+    if symbol is None or symbol not in case.ledger.setting.assets:
+        return None
+    asset = case.ledger.setting.assets[symbol]
+    for block in (case.end_block, case.head):
+        on_chain = Fraction(case.ledger.balance(symbol, block), 10**asset.decimals)
+        for _, holding in holdings(case.actual):
+            held = exact(holding.quantity) if isinstance(holding, ReservePosition) else holding.quantity
+            if holding.asset == asset and held == on_chain:
+                return Finding(
+                    cause=Cause.plugged_balance if block == case.end_block else Cause.moving_head_read,
+                    evidence=f"The books' balance is the chain's at block {block}, "
+                    f"{format_units(case.ledger.balance(symbol, block), asset.decimals)} {symbol}, "
+                    "and the updates do not add up to it.",
+                )
+    return None
+
+
+# -- updates with a wrong value
+
+
+def _wrong_value(case: Case) -> Finding | None:
+    broken = case.broken
+    if broken.kind is not BreakKind.different:
+        return None
+    expected, actual = _expected_entry(case), _actual_entry(case)
+    if expected is None or actual is None:
+        return None
+    match (broken.field or "").rpartition(".")[2]:
+        case "quantity":
+            return _wrong_quantity(expected.update, actual.update)
+        case "usd_value":
+            return _wrong_worth(case, expected.update, actual.update)
+        case "owner_address":
+            return Finding(
+                cause=Cause.wrong_owner,
+                evidence=f"Owner is {_who(case, actual.update)} in the books, "
+                f"and {_who(case, expected.update)} on chain.",
+            )
+        case "position_id" | "position_type":
+            return Finding(cause=Cause.wrong_position, evidence="Everything but the place of the update is right.")
+        case "cause":
+            return Finding(
+                cause=Cause.wrong_cause,
+                evidence=f"Booked as {actual.update.cause}, and it is a {expected.update.cause}.",
+            )
+        case "strategy_cycle_included_at":
+            return Finding(
+                cause=Cause.wrong_cycle,
+                evidence=f"Cycle {actual.update.strategy_cycle_included_at} is booked, and "
+                f"{expected.update.strategy_cycle_included_at} was asked for.",
+            )
+    return None
+
+
+def _wrong_quantity(expected: BalanceUpdate, actual: BalanceUpdate) -> Finding | None:
+    wanted, found = exact(expected.quantity), exact(actual.quantity)
+    if found == -wanted:
+        return Finding(cause=Cause.sign, evidence=f"actual = −expected: {_text(actual.quantity)}.")
+    power = _power_of_ten(found, wanted)
+    if power is not None:
+        return Finding(
+            cause=Cause.scale, evidence=f"actual / expected = {'−' if found * wanted < 0 else ''}10^{power}."
+        )
+    decimals = expected.asset.decimals
+    if _through_a_double(wanted, found, decimals):
+        return Finding(
+            cause=Cause.float,
+            evidence=f"{_text(actual.quantity)} is {_text(expected.quantity)} after a pass through a float.",
+        )
+    if found == exact(expected.old_balance) + wanted or found == exact(actual.old_balance) + wanted:
+        return Finding(
+            cause=Cause.balance_booked_as_flow, evidence="The quantity booked is the whole balance after the event."
+        )
+    return None
+
+
+def _wrong_worth(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) -> Finding | None:
+    symbol = case.ledger.setting.symbol_of(expected.asset)
+    if symbol is None:
+        return None
+    if actual.usd_value != 0 and close(-expected.usd_value, actual.usd_value):
+        return Finding(cause=Cause.sign, evidence=f"actual = −expected: {actual.usd_value!r}.")
+    power = _power_of_ten(Fraction(actual.usd_value), Fraction(expected.usd_value), relative=True)
+    if power is not None:
+        return Finding(cause=Cause.scale, evidence=f"actual / expected = 10^{power}.")
+    whole = exact(expected.old_balance) + exact(expected.quantity)
+    block = expected.block_number or case.end_block
+    price = case.ledger.price(symbol, block)
+    for held, words in ((whole, "after"), (exact(expected.old_balance), "before")):
+        if held and close(float(held * price), actual.usd_value):
+            return Finding(
+                cause=Cause.balance_booked_as_flow,
+                evidence=f"It is the worth of the whole balance {words} the event, {_number(held)} {symbol}.",
+            )
+    if not expected.quantity:
+        return None
+    implied = Fraction(actual.usd_value) / exact(expected.quantity)
+    where = _where_priced(case, symbol, implied, block)
+    if where is not None:
+        return Finding(cause=Cause.wrong_price, evidence=where)
+    return None
+
+
+def _where_priced(case: Case, symbol: str, implied: Fraction, block: int) -> str | None:
+    """Whose price it is, if it is one at all."""
+    if implied <= 0:
+        return None
+    for other in range(case.ledger.head, 0, -1):
+        if other != block and close(float(case.ledger.price(symbol, other)), float(implied)):
+            return (
+                f"{symbol} is valued at {float(implied):.8g} USD, its price at block {other}; at block {block} it was "
+                f"{float(case.ledger.price(symbol, block)):.8g}."
+            )
+    if close(1.0, float(implied)):
+        return f"{symbol} is valued at par; at block {block} it was {float(case.ledger.price(symbol, block)):.8g} USD."
+    return (
+        f"{symbol} is valued at {float(implied):.8g} USD; at block {block} it was "
+        f"{float(case.ledger.price(symbol, block)):.8g}."
+    )
+
+
+def _misplaced(case: Case) -> Finding | None:
+    if case.broken.kind is not BreakKind.misplaced:
+        return None
+    if case.broken.field == "position_id":
+        return Finding(
+            cause=Cause.wrong_position,
+            evidence=f"The update stands in {case.broken.actual} instead of {case.broken.expected}.",
+        )
+    return Finding(cause=Cause.order_dependent, evidence="Everything is there, in another order than on chain.")
+
+
+def _old_balance(case: Case) -> Finding | None:
+    """Updates that are all there and chained in another order."""
+    if case.broken.kind is BreakKind.different and case.broken.field == "old_balance":
+        same = {_identity(entry) for entry in entries(case.expected)} == {
+            _identity(entry) for entry in entries(case.actual)
+        }
+        if same:
+            return Finding(
+                cause=Cause.order_dependent,
+                evidence="The same updates are there, applied in another order than on chain.",
+            )
+    return None
+
+
+# -- checkpoints
+
+
+def _cursor(case: Case) -> Finding | None:
+    if case.broken.field not in ("treasury.last_block_scanned", "interest.last_sync_block"):
+        return None
+    found, wanted = _integer(case.broken.actual), _integer(case.broken.expected)
+    if wanted is None:
+        return None
+    where = f"{case.broken.field} is {case.broken.actual}, and the operation ended at block {wanted}."
+    if found is None or found < wanted:
+        return Finding(cause=Cause.cursor_behind, evidence=where)
+    return Finding(cause=Cause.cursor_ahead, evidence=where)
+
+
+def _cycle(case: Case) -> Finding | None:
+    if case.broken.field in ("treasury.last_cycle_at",):
+        return Finding(
+            cause=Cause.wrong_cycle,
+            evidence=f"The treasury stands at cycle {case.broken.actual}, and {case.broken.expected} was asked for.",
+        )
+    return None
+
+
+def _price_of_reserve(case: Case) -> Finding | None:
+    if (case.broken.field or "").endswith("reserve_token_price"):
+        return Finding(
+            cause=Cause.wrong_price,
+            evidence=f"The reserve is priced at {case.broken.actual}; the feed says {case.broken.expected} "
+            f"at block {case.end_block}.",
+        )
+    return None
+
+
+_RULES: tuple[Rule, ...] = (
+    _by_sweep,
+    _beyond_the_end,
+    _surplus,
+    _missing,
+    _wrong_value,
+    _balance_without_updates,
+    _misplaced,
+    _old_balance,
+    _cursor,
+    _cycle,
+    _price_of_reserve,
+    _by_schedule,
+)
+
+
+# -- looking things up
+
+
+def _expected_entry(case: Case) -> Entry | None:
+    return _entry_of(case.expected, case.broken)
+
+
+def _actual_entry(case: Case) -> Entry | None:
+    return _entry_of(case.actual, case.broken)
+
+
+def _entry_of(books: Books, broken: Break) -> Entry | None:
+    """The update that a break is about: by transaction and log, else by block, asset and holding."""
+    candidates = [entry for entry in entries(books) if entry.update.asset.token_symbol == broken.asset]
+    tests: tuple[Callable[[Entry], bool], ...]
+    if broken.transaction is not None:
+        wanted = plain_hash(broken.transaction)
+        same = [
+            entry
+            for entry in candidates
+            if entry.update.tx_hash is not None and plain_hash(entry.update.tx_hash) == wanted
+        ]
+        tests = (
+            lambda entry: entry.update.log_index == broken.log_index and entry.holder_id == broken.position_id,
+            lambda entry: entry.update.log_index == broken.log_index,
+            lambda entry: entry.holder_id == broken.position_id,
+            lambda _: True,
+        )
+        return _first(same, tests)
+    if broken.block is None:
+        return None
+    same = [entry for entry in candidates if entry.update.block_number == broken.block and entry.update.tx_hash is None]
+    tests = (lambda entry: entry.holder_id == broken.position_id, lambda _: True)
+    return _first(same, tests)
+
+
+def _first(candidates: Iterable[Entry], tests: Iterable[Callable[[Entry], bool]]) -> Entry | None:
+    found = list(candidates)
+    for test in tests:
+        for entry in found:
+            if test(entry):
+                return entry
+    return None
+
+
+def _twin(books: Books, entry: Entry) -> Entry | None:
+    return next((other for other in entries(books) if other.event_key == entry.event_key), None)
+
+
+def _same_call(left: BalanceUpdate, right: BalanceUpdate) -> bool:
+    return (
+        left.tx_hash is not None
+        and right.tx_hash is not None
+        and plain_hash(left.tx_hash) == plain_hash(right.tx_hash)
+        and left.log_index == right.log_index
+    )
+
+
+def _identity(entry: Entry) -> tuple[object, ...]:
+    return (*entry.event_key, entry.update.quantity)
+
+
+def _holding(books: Books, holder_id: int | None, update: BalanceUpdate) -> ReservePosition | Position | None:
+    for found_id, holding in holdings(books):
+        if found_id == holder_id and holding.asset == update.asset:
+            return holding
+    return None
+
+
+def _move_behind(case: Case, update: BalanceUpdate) -> Move | None:
+    """What unseen move an update books: by its transaction, else by block and amount."""
+    symbol = case.ledger.setting.symbol_of(update.asset)
+    if symbol is None:
+        return None
+    raw = exact(update.quantity) * 10**update.asset.decimals
+    for move in case.ledger.moves_between(symbol, 0, case.ledger.head):
+        if update.tx_hash is not None and plain_hash(move.transaction) == plain_hash(update.tx_hash):
+            return move
+        if update.tx_hash is None and move.raw == raw:
+            return move
+    return None
+
+
+def _is_remainder(entry: Entry) -> bool:
+    """Whether a treasury update without a transaction books what balance and books differ by."""
+    update = entry.update
+    return update.tx_hash is None and update.cause in (BalanceUpdateCause.deposit, BalanceUpdateCause.redemption)
+
+
+def _trade_behind(case: Case, update: BalanceUpdate) -> str | None:
+    if update.tx_hash is None:
+        return None
+    wanted = plain_hash(update.tx_hash)
+    for _, holding in holdings(case.expected):
+        if isinstance(holding, Position):
+            for trade in holding.trades:
+                if trade.tx_hash is not None and plain_hash(trade.tx_hash) == wanted:
+                    return trade.tx_hash
+    return None
+
+
+def _who(case: Case, update: BalanceUpdate) -> str:
+    return "nobody" if update.owner_address is None else case.ledger.setting.actor_of(update.owner_address)
+
+
+def _power_of_ten(found: Fraction, wanted: Fraction, *, relative: bool = False) -> int | None:
+    """The exponent, not 0, if one number is a power of ten times the other."""
+    if not found or not wanted:
+        return None
+    ratio = abs(found / wanted)
+    for exponent in range(1, 40):
+        for power, value in ((exponent, Fraction(10**exponent)), (-exponent, Fraction(1, 10**exponent))):
+            if ratio == value or (relative and close(float(value), float(ratio))):
+                return power
+    return None
+
+
+def _through_a_double(wanted: Fraction, found: Fraction, decimals: int) -> bool:
+    """Whether a quantity is what a float leaves of it: in tokens or base units, cut or rounded to the decimals."""
+    if not wanted or found == wanted:
+        return False
+    scale = 10**decimals
+    in_tokens, in_raw = Fraction(float(wanted)), Fraction(float(wanted * scale)) / scale
+    candidates = {in_tokens, in_raw, Fraction(Decimal(repr(float(wanted))))}
+    for value in list(candidates):
+        raw = value * scale
+        candidates.update((Fraction(int(raw), scale), Fraction(round(raw), scale)))
+    if found in candidates:
+        return True
+    # A sum or product of floats is off by some units in the last place.
+    return abs(found - wanted) <= abs(wanted) * Fraction(1, 2**50)
+
+
+_INTEGER = re.compile(r"-?\d+")
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text is not None and _INTEGER.fullmatch(text) else None
+
+
+def _text(value: Decimal) -> str:
+    return format(value, "f")
+
+
+def _number(value: Fraction) -> str:
+    return f"{float(value):.12g}"
