@@ -155,6 +155,9 @@ class EnzymeKind:
     def gross_assets(self, state: State) -> int:
         return state.number(COMPTROLLER, self._comptroller, "calcGav")
 
+    def counted_assets(self, state: State) -> tuple[str, ...]:
+        return tuple(self._symbols[token] for token in self._tracked(state))
+
     def approve_shares(self, owner: Account, spender: str) -> Call:
         return Call(sender=owner, to=self._vault, data=ERC20.encode("approve", spender, 2**256 - 1))
 

@@ -124,6 +124,9 @@ class Erc4626Kind:
     def gross_assets(self, state: State) -> int:
         return state.number(VAULT, self._vault, "totalAssets")
 
+    def counted_assets(self, state: State) -> tuple[str, ...]:
+        return (self._spec.reserve,)
+
     def approve_shares(self, owner: Account, spender: str) -> Call:
         return Call(sender=owner, to=self._vault, data=ERC20.encode("approve", spender, 2**256 - 1))
 

@@ -130,6 +130,9 @@ class VaultKind(Protocol):
     def gross_assets(self, state: State) -> int:
         """What all shares together stand for, raw reserve units."""
 
+    def counted_assets(self, state: State) -> tuple[str, ...]:
+        """Symbols of the assets that gross assets count."""
+
     def approve_shares(self, owner: Account, spender: str) -> Call:
         """Let somebody act for another's shares."""
 
