@@ -16,15 +16,18 @@ from harness.syncers.protocol import Syncer, Target
 
 GROUP = "harness.syncers"
 DEFAULT = "reference"
-BUILT_IN = {DEFAULT: "harness.syncers.reference:ReferenceSyncer"}
+BUILT_IN = {
+    DEFAULT: "harness.syncers.reference:ReferenceSyncer",
+    "balances": "harness.syncers.balances:BalancesSyncer",
+}
 
 
 def find_syncer(name: str = DEFAULT) -> Callable[[Target], Syncer]:
     """Find what makes a syncer for a target.
 
     Args:
-        name: ``reference``, an entry point of the group ``harness.syncers``, or ``module:attribute``. Modules
-            of the current directory are found, ahead of installed ones, as with ``python -m``.
+        name: ``reference``, ``balances``, an entry point of the group ``harness.syncers``, or ``module:attribute``.
+            Modules of the current directory are found, ahead of installed ones, as with ``python -m``.
 
     Returns:
         Something to call with a `Target`. It is not called here.

@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import SyncerNotFound
 from harness.syncers import find, find_syncer
+from harness.syncers.balances import BalancesSyncer
 from harness.syncers.reference import ReferenceSyncer
 
 
@@ -29,6 +30,10 @@ def test_reference_is_the_default():
     assert find_syncer("harness.syncers.reference:ReferenceSyncer") is ReferenceSyncer
 
 
+def test_second_reference_has_a_name_of_its_own():
+    assert find_syncer("balances") is BalancesSyncer
+
+
 def test_current_directory_is_importable(folder):
     (folder / "house_syncer.py").write_text("class Maker:\n    @staticmethod\n    def make(target): return 'made'\n")
     assert find_syncer("house_syncer:Maker.make")(None) == "made"
@@ -38,7 +43,7 @@ def test_entry_points_are_found(monkeypatch):
     point = EntryPoint(name="house", value="harness.syncers.broken:usd_sign", group=find.GROUP)
     monkeypatch.setattr(find, "entry_points", lambda group: [point] if group == "harness.syncers" else [])
     assert find_syncer("house").__name__ == "UsdSign"
-    with pytest.raises(SyncerNotFound, match=r"expected one of house, reference, .*\n.*did you mean 'house'"):
+    with pytest.raises(SyncerNotFound, match=r"expected one of balances, house, reference, .*\n.*did you mean 'house'"):
         find_syncer("hause")
 
 

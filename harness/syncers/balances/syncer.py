@@ -1,0 +1,346 @@
+"""The verbs: books kept from balances and share supply, with logs to say whose each change was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+
+from harness.books import copy_books
+from harness.books.records import (
+    AssetIdentifier,
+    AssetInterestData,
+    BalanceUpdate,
+    BalanceUpdateCause,
+    Books,
+    InterestDistributionOperation,
+)
+from harness.errors import SyncRefused
+from harness.syncers.balances.attributing import DEPLOYED, InvestorCall, Watch
+from harness.syncers.balances.observing import Observer, Witness, name_of
+from harness.syncers.balances.posting import Account, Moment, Poster
+from harness.syncers.balances.shares import apportion, rate_per_year, worth_of
+from harness.syncers.balances.words import Words, address_bytes, address_text
+from harness.syncers.protocol import ChainView, Target
+from harness.units import exact, format_units, to_decimal, usd_float
+
+HASHES_KEPT = 128
+ROUNDING_UNITS = 2
+"""So many base units may appear on an asset that nothing earned: an index token's rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Growth:
+    """How much more is held of a rebase asset than the books say; base units."""
+
+    asset: AssetIdentifier
+    accounts: list[Account]
+    bases: list[int]
+    gain: int
+    price: Fraction
+
+    @property
+    def total(self) -> int:
+        return sum(self.bases)
+
+    def worth(self, raw: int) -> Fraction:
+        return worth_of(raw, self.asset.decimals, self.price)
+
+
+class BalancesSyncer:
+    """Books for one vault of kind ``enzyme`` or ``erc4626``; holds no state but what it is pointed at."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._vault = address_bytes(target.vault)
+        self._reserve = address_bytes(target.reserve.address)
+        self._feeds = {address_bytes(asset.address): feed for asset, feed in target.feeds.items()}
+        self._dust = {address_bytes(asset.address): dust.absolute for asset, dust in target.dust.items()}
+        self._assets = {address_bytes(asset.address): asset for asset in (target.reserve, *target.feeds)}
+
+    # -- the verbs
+
+    def initialise(self, view: ChainView, books: Books) -> Books:
+        """Find where the vault began, by bisecting its code, and fill ``Deployment``.
+
+        Raises:
+            SyncRefused: If the books know a vault already, or this one is not there.
+        """
+        self._check_kind()
+        if books.sync.is_initialised():
+            raise SyncRefused(f"the books are initialised already, for vault {books.sync.deployment.address}")
+        self._check_node(view, None)
+        observer, after = Observer(view), copy_books(books)
+        event = self._deployment(observer)
+        deployment = after.sync.deployment
+        deployment.chain_id = self._target.chain_id
+        deployment.address = address_text(self._vault)
+        deployment.block_number = event.block
+        deployment.tx_hash = event.transaction
+        deployment.block_mined_at = observer.mined_at(event.block)
+        deployment.vault_token_name = observer.text(self._target.vault, "name")
+        deployment.vault_token_symbol = observer.text(self._target.vault, "symbol")
+        deployment.initialised_at = observer.mined_at(view.end_block)
+        _keep_hashes(observer, after, view.end_block, view.end_block)
+        return after
+
+    def sync_treasury(self, view: ChainView, books: Books, cycle: datetime) -> Books:
+        """Book what investors brought and took in the blocks not yet scanned.
+
+        Raises:
+            SyncRefused: For books of another vault, a cycle before the last, a node that is behind, a leg that
+                the books have no position for, and whenever state and logs contradict each other.
+        """
+        self._check_books(books)
+        treasury = books.sync.treasury
+        if treasury.last_cycle_at is not None and cycle < treasury.last_cycle_at:
+            raise SyncRefused(f"cycle {cycle} is earlier than the last cycle, {treasury.last_cycle_at}")
+        self._check_node(view, treasury.last_block_scanned)
+        observer, after = Observer(view), copy_books(books)
+        self._check_branch(observer, books)
+        after.sync.treasury.last_updated_at = view.now
+        after.sync.treasury.last_cycle_at = cycle
+        cursor = treasury.last_block_scanned
+        if cursor is not None and cursor >= view.end_block:
+            return after
+        start_block = (books.sync.deployment.block_number or 0) if cursor is None else cursor + 1
+        poster = Poster(after, self._target.chain_id, view.now)
+        reserve = poster.reserve(self._target.reserve)
+        for call in self._calls(observer, start_block):
+            self._post_call(observer, poster, call, cycle)
+        reserve.reserve_token_price = usd_float(self._price(observer, self._reserve, view.end_block))
+        reserve.last_pricing_at = reserve.last_sync_at = observer.mined_at(view.end_block)
+        after.sync.treasury.last_block_scanned = view.end_block
+        _keep_hashes(observer, after, start_block, view.end_block)
+        return after
+
+    def sync_interest(self, view: ChainView, books: Books) -> Books:
+        """Book what rebase assets grew or shrank by since the last interest sync.
+
+        Raises:
+            SyncRefused: For books of another vault or of another block, and for a gain beyond the bound.
+        """
+        self._check_books(books)
+        cursor, last = books.sync.treasury.last_block_scanned, books.sync.interest.last_sync_block
+        self._check_node(view, cursor)
+        if last is not None and view.end_block < last:
+            raise SyncRefused(f"interest is synced up to block {last} already, and the end block is {view.end_block}")
+        if cursor != view.end_block:
+            stand = "nowhere yet" if cursor is None else f"at block {cursor}"
+            raise SyncRefused(f"the treasury stands {stand}, interest is asked for at block {view.end_block}")
+        observer, after = Observer(view), copy_books(books)
+        self._check_branch(observer, books)
+        if last == view.end_block:
+            return after
+        poster = Poster(after, self._target.chain_id, view.now)
+        growths = self._growths(observer, poster)
+        for growth in growths:
+            self._check_growth(growth)
+        moment = Moment(block=view.end_block, mined_at=observer.mined_at(view.end_block))
+        interest = after.sync.interest
+        if growths:
+            start = interest.last_sync_at or _first_opening(poster, moment.mined_at)
+            interest.last_distribution = _distribution(growths, start, moment.mined_at)
+        for growth in growths:
+            if growth.total > 0:
+                self._post_growth(poster, growth, moment)
+        interest.last_sync_at = moment.mined_at
+        interest.last_sync_block = view.end_block
+        _keep_hashes(observer, after, view.end_block, view.end_block)
+        return after
+
+    def correct_accounts(self, view: ChainView, books: Books) -> Books:
+        """Decline.
+
+        Raises:
+            SyncRefused: Always: corrections are not supported yet.
+        """
+        self._check_books(books)
+        raise SyncRefused("correcting accounts is not supported yet")
+
+    # -- what is refused unread
+
+    def _check_kind(self) -> None:
+        if self._target.kind not in DEPLOYED:
+            raise SyncRefused(f"vaults of kind {self._target.kind!r} are not supported yet")
+
+    def _check_books(self, books: Books) -> None:
+        self._check_kind()
+        known = books.sync.deployment
+        if not books.sync.is_initialised():
+            raise SyncRefused("the books are not initialised")
+        if known.chain_id != self._target.chain_id:
+            raise SyncRefused(f"these are books of chain {known.chain_id}, and the chain is {self._target.chain_id}")
+        if known.address is None or address_bytes(known.address) != self._vault:
+            raise SyncRefused(f"these are books of vault {known.address}, and the vault is {self._target.vault}")
+
+    def _check_node(self, view: ChainView, cursor: int | None) -> None:
+        needed = max(view.end_block, cursor or 0)
+        if view.head < needed:
+            raise SyncRefused(f"the node is behind: its head is {view.head}, and block {needed} is needed")
+
+    def _check_branch(self, observer: Observer, books: Books) -> None:
+        kept = [block for block in books.block_hashes if block <= observer.view.end_block]
+        if kept and books.block_hashes[max(kept)] != observer.block_hash(max(kept)):
+            raise SyncRefused(f"block {max(kept)} is another one now: reorganisations are not supported yet")
+
+    # -- deployment
+
+    def _deployment(self, observer: Observer) -> Witness:
+        """The event that announces the vault: in the block where its code appears, or else the first one after."""
+        vault, end_block = self._target.vault, observer.view.end_block
+        if not observer.exists(vault, end_block):
+            raise SyncRefused(f"vault {vault} is not deployed at block {end_block}")
+        without, present = -1, end_block
+        while present - without > 1:
+            middle = (without + present) // 2
+            if observer.exists(vault, middle):
+                present = middle
+            else:
+                without = middle
+        deployer, announced = address_bytes(self._target.deployer), DEPLOYED[self._target.kind]
+        for block in range(present, end_block + 1):
+            if not observer.may_have_logs(block, deployer, announced):
+                continue
+            for witness in observer.witnesses(block):
+                if (witness.emitter, witness.topics[:1]) != (deployer, (announced,)):
+                    continue
+                if Words(witness.data, witness.where).address(0) == self._vault:
+                    return witness
+        raise SyncRefused(f"vault {vault} is there since block {present}, and its deployer never announced it")
+
+    # -- treasury
+
+    def _calls(self, observer: Observer, start_block: int) -> list[InvestorCall]:
+        """The calls of the range; blocks are left out only where their headers rule them out."""
+        end_block = observer.view.end_block
+        if start_block > end_block:
+            return []
+        watch = Watch(observer, self._target, start_block)
+        calls: list[InvestorCall] = []
+        for block in range(start_block, end_block + 1):
+            if watch.concerns(block):
+                calls += watch.read(block)
+        watch.check_unmoved(end_block)
+        return calls
+
+    def _post_call(self, observer: Observer, poster: Poster, call: InvestorCall, cycle: datetime) -> None:
+        posted: list[BalanceUpdate] = []
+        skipped: list[dict[str, str]] = []
+        moment = Moment(block=call.block, mined_at=observer.mined_at(call.block))
+        for token, raw in call.moved:
+            if not raw:
+                continue
+            accounts = self._accounts(poster, token)
+            if not accounts:
+                skipped.append(self._skipped(token, raw))
+                continue
+            price = self._price(observer, token, call.block)
+            parts = apportion(raw, [account.weight for account in accounts])
+            for account, part in zip(accounts, parts, strict=True):
+                if part:
+                    worth = worth_of(part, account.asset.decimals, price)
+                    posted.append(poster.post(account, call.cause, part, moment=moment, worth=worth))
+        for update in posted:
+            update.strategy_cycle_included_at = cycle
+            update.owner_address = call.owner
+            update.tx_hash = call.transaction
+            update.log_index = call.log_index
+            poster.refer(update)
+        if posted and skipped:
+            posted[0].other_data = {"skipped_legs": skipped}
+
+    def _accounts(self, poster: Poster, token: bytes) -> list[Account]:
+        if token == self._reserve:
+            return [poster.reserve_account(self._target.reserve)]
+        return poster.positions(token)
+
+    def _skipped(self, token: bytes, raw: int) -> dict[str, str]:
+        """How a leg that no position takes is listed.
+
+        Raises:
+            SyncRefused: If it is no dust.
+        """
+        asset = self._assets.get(token)
+        if asset is None:
+            raise SyncRefused(f"{-raw} raw of {address_text(token)} were paid out, which is no asset of this vault")
+        quantity = format_units(raw, asset.decimals)
+        if Fraction(-raw, 10**asset.decimals) > exact(self._dust.get(token, Decimal(0))):
+            raise SyncRefused(f"{quantity} {asset.token_symbol} were paid out, and no position of it is open")
+        return {"asset": asset.identifier, "quantity": quantity}
+
+    def _price(self, observer: Observer, token: bytes, block: int) -> Fraction:
+        feed = self._feeds.get(token)
+        if feed is None:
+            names = {address: asset.token_symbol for address, asset in self._assets.items()}
+            raise SyncRefused(f"{name_of(token, names)} has no price feed")
+        return observer.price(feed, block)
+
+    # -- interest
+
+    def _growths(self, observer: Observer, poster: Poster) -> list[_Growth]:
+        by_token: dict[bytes, list[Account]] = {}
+        for account in poster.all_accounts():
+            if account.asset.is_rebase():
+                by_token.setdefault(address_bytes(account.asset.address), []).append(account)
+        end_block = observer.view.end_block
+        return [
+            _Growth(
+                asset=accounts[0].asset,
+                accounts=accounts,
+                bases=[account.base for account in accounts],
+                gain=observer.balance(accounts[0].asset.address, self._target.holder, end_block)
+                - sum(account.balance for account in accounts),
+                price=self._price(observer, token, end_block),
+            )
+            for token, accounts in by_token.items()
+        ]
+
+    def _check_growth(self, growth: _Growth) -> None:
+        bound = exact(self._target.interest_bound)
+        most = bound * growth.total if growth.total > 0 else ROUNDING_UNITS
+        if abs(growth.gain) > most:
+            decimals, symbol = growth.asset.decimals, growth.asset.token_symbol
+            raise SyncRefused(
+                f"{format_units(growth.gain, decimals)} {symbol} are too much for interest on "
+                f"{format_units(growth.total, decimals)} {symbol}: the bound is {self._target.interest_bound}"
+            )
+
+    def _post_growth(self, poster: Poster, growth: _Growth, moment: Moment) -> None:
+        parts = apportion(growth.gain, growth.bases)
+        for account, part in zip(growth.accounts, parts, strict=True):
+            if part:
+                poster.post(account, BalanceUpdateCause.interest, part, moment=moment, worth=growth.worth(part))
+
+
+def _first_opening(poster: Poster, otherwise: datetime) -> datetime:
+    """When the oldest loan was opened."""
+    loans = [position.loan for position in poster.books.portfolio.open_positions.values() if position.loan is not None]
+    sides = [loan.collateral for loan in loans if loan.collateral is not None]
+    return min((side.created_at for side in sides if side.created_at is not None), default=otherwise)
+
+
+def _distribution(growths: list[_Growth], start: datetime, end: datetime) -> InterestDistributionOperation:
+    """What the operation is remembered by."""
+    operation = InterestDistributionOperation(start=start, end=end)
+    gained = total = Fraction(0)
+    for growth in growths:
+        gain, decimals = growth.gain if growth.total > 0 else 0, growth.asset.decimals
+        rate = rate_per_year(Fraction(gain), Fraction(growth.total), operation.duration)
+        operation.assets.append(growth.asset)
+        operation.asset_interest_data[growth.asset.identifier] = AssetInterestData(
+            total=to_decimal(growth.total, decimals), effective_rate=rate
+        )
+        gained += growth.worth(gain)
+        total += growth.worth(growth.total)
+    operation.effective_rate = rate_per_year(gained, total, operation.duration)
+    return operation
+
+
+def _keep_hashes(observer: Observer, books: Books, start_block: int, end_block: int) -> None:
+    """Keep the hashes of the last blocks scanned."""
+    for block in range(max(start_block, end_block - HASHES_KEPT + 1), end_block + 1):
+        books.block_hashes[block] = observer.block_hash(block)
+    for block in sorted(books.block_hashes)[:-HASHES_KEPT]:
+        del books.block_hashes[block]
