@@ -171,7 +171,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> ScenarioResult:
     return run_file(str(file), id="b", file="b")
 
 
-def test_each_field_of_the_json_is_told_in_its_order(differing: ScenarioResult, wrong: ScenarioResult) -> None:
+def test_each_field_of_the_json_is_told(differing: ScenarioResult, wrong: ScenarioResult) -> None:
     document = json.loads(to_json(RunResult(syncer="x", scenarios=(differing, wrong))))
     red, broken = document["scenarios"]
     point = next(point for point in red["sync_points"] if any(statement["items"] for statement in point["statement"]))
@@ -186,8 +186,8 @@ def test_each_field_of_the_json_is_told_in_its_order(differing: ScenarioResult, 
     }
     text = section(page("reports.md"), "## results.json")
     for heading, value in shown.items():
-        told = words([row[:1] for row in rows(section(text, f"#### {heading}"), "field", "what it is")])
-        assert list(value) == told, heading
+        told = words(rows(section(text, f"#### {heading}"), "field", "what it is"))
+        assert set(value) == set(told), heading
     assert sorted(statement["items"][0]) == ["kind", "raw", "tokens"]
     assert sorted(statement["opening"]) == ["raw", "tokens"]
 
