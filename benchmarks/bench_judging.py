@@ -95,7 +95,7 @@ def _booked(ledger: Ledger, books: Books, kind: str, end_block: int) -> Books:
 
 
 def growing(sizes: tuple[int, ...] = (200, 2_000), rounds: int = 5) -> list[Row]:
-    """CPU milliseconds of one judgement, by the number of updates; the ratio is that per update to the smallest books'."""
+    """CPU milliseconds of one judgement, by the number of updates; the ratio is that per update to the first size's."""
     rows: list[Row] = []
     first: dict[str, float] = {}
     for size in sizes:
