@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from harness.books import Books, dump_books, load_books
 from harness.errors import SyncerNotFound, SyncRefused
-from harness.syncers import broken, find_syncer
+from harness.reconcile.causes import Cause
+from harness.syncers import Dust, broken, find_syncer
 from harness.syncers.broken import BROKEN
 
 USDC = 10**6
@@ -103,28 +106,288 @@ def shared_gain(world: Any, name: str) -> Books:
     return world.interest(world.synced(books), world.syncer(name))
 
 
+def in_chunks(world: Any, name: str) -> Books:
+    """A flow in each of six blocks, read two blocks at a time."""
+    for _ in range(6):
+        world.block(world.deposit(5 * USDC))
+    return world.synced(world.initialised(world.syncer(name)), world.syncer(name), chunk=2)
+
+
+def after_a_failure(world: Any, name: str) -> Books:
+    """A sync whose node answers no more, and the sync after it by another process."""
+    books = world.initialised(world.syncer(name))
+    world.block(world.deposit(5 * USDC))
+    view = world.view()
+
+    def spoil(found: list[Any]) -> list[Any]:
+        if any(receipt["address"] == world.usdc.address for receipt in found):
+            raise ConnectionError
+        return found
+
+    view.spoil = spoil
+    with pytest.raises(ConnectionError):
+        world.syncer(name).sync_treasury(view, books, world.time(world.head))
+    return world.synced(books, world.syncer(name))
+
+
+def at_the_cursor(world: Any, name: str) -> Books:
+    """A second sync at a block with a flow."""
+    world.block(world.deposit(5 * USDC))
+    books = world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+    return world.synced(books, world.syncer(name))
+
+
+def unbooked_transfers(world: Any, name: str) -> Books:
+    """A donation, what the vault pays and gets in its own trade, and tokens that leave."""
+    someone, pool = "0x" + "11" * 20, "0x" + "22" * 20
+    world.block([world.transfer(world.usdc, someone, world.vault, 7)], world.deposit(500 * USDC))
+    books = world.supplied(world.synced(world.initialised(world.syncer(name)), world.syncer(name)), 50, paid=50)
+    world.block([world.transfer(world.ausdc, world.vault, pool, 3), world.transfer(world.usdc, pool, world.vault, 3)])
+    world.block([world.transfer(world.usdc, someone, world.vault, 11)])
+    return world.synced(books, world.syncer(name))
+
+
+def dust(world: Any, name: str) -> Books:
+    """A leg without a position that is exactly dust."""
+    world.dust[world.weth] = Dust(absolute=Decimal("0.000000000000000001"))
+    world.block(world.deposit(500 * USDC))
+    world.block(world.redeem([(world.usdc, 5), (world.weth, 1)]))
+    return world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+
+
+def more_than_dust(world: Any, name: str) -> Books:
+    """A leg without a position that is no dust."""
+    world.block(world.deposit(500 * USDC))
+    world.block(world.redeem([(world.usdc, 5), (world.weth, 1)]))
+    return world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+
+
+def in_kind(world: Any, name: str) -> Books:
+    """A redemption from the reserve and from two positions of one asset, whose price the reserve does not have."""
+    world.block(world.deposit(500 * USDC))
+    books = world.synced()
+    world.price("aUSDC", 99_000_000)
+    books = world.supplied(world.supplied(books, 1_000, paid=1_000), 3_001, paid=3_001)
+    world.block(world.redeem([(world.usdc, 5), (world.ausdc, 7)]))
+    return world.synced(books, world.syncer(name))
+
+
+def many_in_a_block(world: Any, name: str) -> Books:
+    """A redemption between deposits, all in one block."""
+    world.block(world.deposit(500 * USDC))
+    deposits = [world.deposit(one * USDC) for one in range(1, 7)]
+    world.block(*deposits[:3], world.redeem([(world.usdc, 1)]), *deposits[3:])
+    return world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+
+
+def cycle_before_the_last(world: Any, name: str) -> Books:
+    """A sync that is told a cycle before the last one."""
+    books = world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+    world.block()
+    return world.syncer(name).sync_treasury(world.view(), books, world.time(0))
+
+
+def digits(world: Any, name: str) -> Books:
+    """An amount of thirty digits."""
+    world.block(world.deposit(10**29 + 1))
+    return world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+
+
+def fine_price(world: Any, name: str) -> Books:
+    """A price with a fraction of a cent."""
+    world.price("USDC", 99_123_456)
+    world.block(world.deposit(500 * USDC))
+    return world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+
+
+def two_deposits(world: Any, name: str) -> Books:
+    """A deposit into a vault that holds something."""
+    world.block(world.deposit(500 * USDC))
+    world.block(world.deposit(30 * USDC))
+    return world.synced(world.initialised(world.syncer(name)), world.syncer(name))
+
+
+def rebased(world: Any, raw: int, supplied: int = 1_000) -> Books:
+    """Books with one credit position whose token has moved by so much since, and the treasury synced."""
+    world.block(world.deposit(500 * USDC))
+    books = world.supplied(world.synced(), supplied, paid=supplied)
+    world.rebase(world.ausdc, raw)
+    world.wait = 86_400
+    world.block()
+    return world.synced(books)
+
+
+def tracked(world: Any, name: str) -> Books:
+    """A treasury sync while interest waits to be synced."""
+    books = rebased(world, 7)
+    world.block()
+    return world.synced(books, world.syncer(name))
+
+
+def gained(world: Any, name: str) -> Books:
+    """A gain, at a price that the underlying does not have."""
+    world.price("aUSDC", 99_000_000)
+    return world.interest(rebased(world, 7), world.syncer(name))
+
+
+def lost(world: Any, name: str) -> Books:
+    """A loss."""
+    return world.interest(rebased(world, -7), world.syncer(name))
+
+
+def beyond_the_bound(world: Any, name: str) -> Books:
+    """A gain that is too large to be interest."""
+    return world.interest(rebased(world, 51), world.syncer(name))
+
+
+def interest_twice(world: Any, name: str) -> Books:
+    """Interest synced twice at one block."""
+    return world.interest(world.interest(rebased(world, 7), world.syncer(name)), world.syncer(name))
+
+
+def interest_first(world: Any, name: str) -> Books:
+    """Interest synced to a block to which the treasury is not."""
+    books = rebased(world, 7)
+    world.block()
+    return world.interest(books, world.syncer(name))
+
+
+def interest_after_a_redemption(world: Any, name: str) -> Books:
+    """Interest synced by another process than the one that booked a redemption."""
+    books = rebased(world, 7)
+    world.block(world.redeem([(world.usdc, 5), (world.ausdc, 100)]))
+    return world.interest(world.synced(books, world.syncer(name)), world.syncer(name))
+
+
+def other_chain(world: Any, name: str) -> Books:
+    """Books of one chain on another."""
+    world.block(world.deposit(5 * USDC))
+    elsewhere = find_syncer(name)(replace(world.target, chain_id=2))
+    return elsewhere.sync_treasury(world.view(), world.initialised(), world.time(world.head))
+
+
+def other_vault(world: Any, name: str) -> Books:
+    """Books of one vault with another's address."""
+    books = world.synced()
+    world.block()
+    elsewhere = find_syncer(name)(replace(world.target, vault=world.other_vault))
+    return elsewhere.sync_treasury(world.view(), books, world.time(world.head))
+
+
+def initialised_again(world: Any, name: str) -> Books:
+    """Books initialised twice."""
+    books = world.initialised(world.syncer(name))
+    world.block()
+    return world.syncer(name).initialise(world.view(), books)
+
+
 STORIES: dict[str, Story] = {
     "resume_off_by_one": two_syncs,
     "block_read_twice": two_syncs,
-    "last_block_of_chunk_dropped": last_block,
-    "cursor_at_head": behind_the_head,
+    "older_flows_ignored": in_chunks,
     "late_hint_believed": late_hint,
+    "last_block_of_chunk_dropped": last_block,
+    "chunk_seam_skipped": in_chunks,
+    "chunk_seam_read_twice": in_chunks,
+    "only_first_chunk_read": in_chunks,
+    "cursor_at_head": behind_the_head,
+    "cursor_at_initialise": two_syncs,
+    "cursor_one_behind": two_syncs,
+    "cursor_at_last_flow": two_syncs,
+    "cursor_moved_before_events": after_a_failure,
+    "seen_events_in_memory": two_syncs,
+    "idle_sync_reads_again": at_the_cursor,
     "idle_sync_unnoted": idle,
     "key_without_log_index": one_block,
+    "payment_to_another_missed": one_block,
     "foreign_fund_taken": one_block,
+    "donation_is_a_deposit": unbooked_transfers,
+    "donation_joins_a_deposit": unbooked_transfers,
+    "proceeds_are_a_deposit": unbooked_transfers,
+    "payment_is_a_redemption": unbooked_transfers,
     "zero_leg_booked": zero_leg,
+    "dust_leg_unlisted": dust,
+    "dust_leg_refused": dust,
+    "any_leg_is_dust": more_than_dust,
+    "only_reserve_leg_booked": in_kind,
+    "only_first_leg_booked": in_kind,
+    "deposits_before_redemptions": many_in_a_block,
+    "flows_by_transaction_hash": many_in_a_block,
+    "newest_flow_first": many_in_a_block,
     "owner_is_counterparty": one_block,
+    "redemption_is_a_deposit": one_block,
+    "cycle_is_block_time": two_syncs,
+    "cycle_left_out": two_syncs,
+    "cycle_goes_back": cycle_before_the_last,
     "redemption_sign": one_block,
     "usd_sign": one_block,
+    "ref_usd_sign": one_block,
     "decimals_assumed": two_syncs,
+    "feed_decimals_assumed": two_syncs,
     "float_quantities": fine_amounts,
+    "decimals_of_28_digits": digits,
+    "single_precision_worth": one_block,
+    "deposit_is_balance": two_deposits,
+    "reserve_plugged": unbooked_transfers,
+    "tracker_plugged": tracked,
     "price_of_end_block": last_block,
+    "price_of_block_before": last_block,
     "reserve_at_par": one_block,
+    "positions_at_reserve_price": in_kind,
+    "price_in_whole_cents": fine_price,
     "local_time_zone": two_syncs,
+    "time_of_end_block": two_syncs,
+    "split_equally": in_kind,
+    "leg_to_last_position": in_kind,
+    "remainder_to_last_position": in_kind,
+    "always_the_reserve": in_kind,
+    "principal_not_lowered": in_kind,
+    "position_legs_without_ref": in_kind,
+    "ids_counted_in_memory": two_syncs,
+    "interest_is_balance": gained,
     "interest_worth_whole_balance": shared_gain,
+    "interest_at_underlying_price": gained,
+    "losses_not_booked": lost,
+    "loss_sign": lost,
+    "small_gains_passed_over": gained,
+    "bound_not_enforced": beyond_the_bound,
+    "year_of_360_days": gained,
     "gain_rounded_per_position": shared_gain,
     "gain_to_first_position": shared_gain,
+    "redeemed_principal_in_memory": interest_after_a_redemption,
+    "interest_as_correction": gained,
+    "interest_again_at_same_block": interest_twice,
+    "interest_ahead_of_treasury": interest_first,
+    "other_chain_accepted": other_chain,
+    "other_vault_accepted": other_vault,
+    "initialised_twice": initialised_again,
+    "name_and_symbol_swapped": late_hint,
 }
+
+NEEDS_A_NODE = {
+    "deployment_block_skipped",
+    "head_read_for_end_block",
+    "initialised_at_head",
+    "interest_at_head",
+    "owner_is_sender",
+    "shares_received_are_a_deposit",
+    "shares_for_assets",
+}
+"""Those that read what only a chain has; the scenarios show what they get wrong."""
+
+REFUSED = {
+    more_than_dust,
+    cycle_before_the_last,
+    beyond_the_bound,
+    interest_first,
+    other_chain,
+    other_vault,
+    initialised_again,
+}
+"""Stories that the reference refuses."""
+
+NOT_SHOWN_YET = {"gross for net", "orphaned block kept", "re-included event lost"}
+"""Causes for which it takes tokens with a fee, or reorganisations."""
 
 WRONG: dict[str, Callable[[Books, Any], object]] = {
     "resume_off_by_one": lambda books, told: [one.quantity for one in told],
@@ -153,16 +416,26 @@ def make_world(enzyme) -> Callable[[], Any]:
 
 
 def test_every_broken_syncer_has_a_story():
-    assert sorted(STORIES) == sorted(BROKEN)
+    assert sorted(BROKEN) == sorted({*STORIES, *NEEDS_A_NODE})
     assert all(one.wrong.endswith(".") and one.name == name for name, one in BROKEN.items())
+    assert len({one.wrong for one in BROKEN.values()}) == len(BROKEN)
 
 
-@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_every_cause_is_one_of_the_closed_list():
+    named = {one.cause for one in BROKEN.values()} - {None}
+    assert named <= {cause.value for cause in Cause}
+    assert {cause.value for cause in Cause} - named == NOT_SHOWN_YET
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
 def test_broken_syncer_differs_from_the_reference(make_world, name):
     expected = played(make_world, STORIES[name], "reference")
     actual = played(make_world, STORIES[name], f"harness.syncers.broken:{name}")
-    assert isinstance(expected, Books)
-    assert isinstance(actual, str) or dump_books(expected) != dump_books(actual)
+    assert _text(expected) != _text(actual)
+
+
+def _text(played: Books | str) -> str:
+    return played if isinstance(played, str) else dump_books(played)
 
 
 @pytest.mark.parametrize("name", sorted(WRONG))
@@ -206,7 +479,11 @@ def test_each_is_an_attribute_to_call_with_a_target(enzyme):
 def test_reference_is_right_in_every_story(make_world):
     for story in set(STORIES.values()):
         books = played(make_world, story, "reference")
-        assert books == load_books(dump_books(books))
+        if story in REFUSED:
+            assert isinstance(books, str)
+        else:
+            assert isinstance(books, Books)
+            assert books == load_books(dump_books(books))
 
 
 def test_misspelt_broken_syncer_is_suggested():
