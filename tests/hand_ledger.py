@@ -85,6 +85,8 @@ class Hand:
         for _ in range(DEPLOYED + 1):
             self.block()
         self.books = self.expected("initialise")
+        self.opening = self.books
+        """The books at some earlier sync point, for what compares two."""
 
     # -- writing
 
@@ -225,7 +227,7 @@ def full_history() -> Hand:
     """Something of everything: deposits, trades, credit positions, a redemption in kind, a rebase, an interest sync."""
     hand = Hand()
     hand.deposit(1_000_000_000)
-    hand.sync()
+    hand.opening = hand.sync()
     hand.trade(WETH, 10**17, -160_000_000)
     hand.trade(AUSDC, 300_000_000, -300_000_000)
     hand.trade(AUSDC, 100_000_000, -100_000_000, "new")
