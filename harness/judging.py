@@ -10,6 +10,7 @@ from harness.reconcile.compare import compare_books, entries
 from harness.reconcile.diff import Break, BreakKind, Diff
 from harness.reconcile.expect import Mismatch, added_updates, judge_books, judge_chain
 from harness.reconcile.laws import LAWS, Checkpoint, judge_laws
+from harness.reconcile.rules import Tolerated, tolerate
 from harness.reconcile.statement import statements
 from harness.session import Point
 from harness.units import format_units
@@ -23,20 +24,34 @@ def judge(played: Played, point: Point) -> Diff:
     if isinstance(point.act, SyncAct):
         failed = _failed(point.act, point)
         if failed is not None:
-            return Diff(breaks=(failed,))
+            return Diff(breaks=(failed, *_manners(point.act, point)))
         if isinstance(point.act.expected, Refusal):
-            return Diff()
+            return Diff(breaks=_manners(point.act, point))
     expected = point.act.expected
     assert not isinstance(expected, Refusal), "refusals are judged above"
     # A sync that ends below the cursor changes nothing: its books still stand where they were read to.
     block = max(block_of(point), expected.sync.treasury.last_block_scanned or 0)
     location = place_of(point)
     drawn = statements(point.before, point.after, expected, played.ledger, block)
-    compared = compare_books(expected, point.after, played.ledger, location)
-    laws = judge_laws(Checkpoint(before=point.before, books=point.after, statements=drawn, found_at=location))
+    compared, within = _tolerate(played, compare_books(expected, point.after, played.ledger, location))
+    laws = judge_laws(
+        Checkpoint(before=point.before, books=point.after, statements=drawn, found_at=location),
+        off={off.law for off in played.laws_off},
+    )
+    unlawful, within_laws = _tolerate(played, laws.breaks)
     # Where books differ from the ledger's already, an `expect` that the ledger meets says nothing new.
-    expects = () if compared else _expect_breaks(played, point)
-    return Diff(breaks=(*compared, *laws, *expects), statements=drawn)
+    expects, within_expects = ((), ()) if compared else _tolerate(played, _expect_breaks(played, point))
+    manners = _manners(point.act, point) if isinstance(point.act, SyncAct) else ()
+    return Diff(
+        breaks=(*compared, *unlawful, *expects, *manners),
+        tolerated=(*within, *within_laws, *within_expects),
+        failures=laws.failures,
+        statements=drawn,
+    )
+
+
+def _tolerate(played: Played, breaks: tuple[Break, ...]) -> tuple[tuple[Break, ...], tuple[Tolerated, ...]]:
+    return tolerate(breaks, played.tolerances, played.ledger) if played.tolerances else (breaks, ())
 
 
 def block_of(point: Point) -> int:
@@ -103,6 +118,7 @@ def _failed(act: SyncAct, point: Point) -> Break | None:
         words = {
             BreakKind.raised: "raised an error",
             BreakKind.timeout: "did not come back",
+            BreakKind.memory: "took too much memory",
             BreakKind.no_books: "returned something that is no books",
         }[point.failure.kind]
         due = "a refusal" if isinstance(act.expected, Refusal) else "books"
@@ -121,6 +137,31 @@ def _failed(act: SyncAct, point: Point) -> Break | None:
         sentence = f"The syncer refused {what}, and nothing there is a reason to refuse: {point.refusal}."
         return broken(BreakKind.refused, sentence, "books", f"a refusal: {point.refusal}")
     return None
+
+
+def _manners(act: SyncAct, point: Point) -> tuple[Break, ...]:
+    """What a syncer did beside its answer, whatever that was."""
+    operation = act.operation
+    what = f"{operation.kind} at block {operation.end_block}"
+    found = []
+    if point.wrote is not None:
+        sentence = f"The syncer wrote to stdout in {what}: {point.wrote.strip()!r}."
+        found.append((BreakKind.wrote_output, "stdout", sentence))
+    if point.changed_given:
+        then = "refused" if point.refusal is not None else "returned others"
+        sentence = f"The syncer changed the books that it was given in {what}, and then {then}."
+        found.append((BreakKind.changed_books, operation.kind, sentence))
+    return tuple(
+        Break(
+            kind=kind,
+            sentence=sentence,
+            field=field,
+            block=operation.end_block,
+            location=operation.location,
+            found_at=operation.location,
+        )
+        for kind, field, sentence in found
+    )
 
 
 def _expect_breaks(played: Played, point: Point) -> tuple[Break, ...]:

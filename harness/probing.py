@@ -1,14 +1,22 @@
 """What is asked of chain and syncer beside the scenario's own steps, to see that laws hold.
 
-Chain: state is read at sync points, or at every block, and held against conservation laws.
+Chain: state is read at sync points, or at every block, and held against conservation laws. Syncer: asked once, at the
+end, to sync its books on another chain and for another vault.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from harness.judging import place_of
+from harness.ledger.bookkeeping import Operation, Refusal
 from harness.reconcile.conservation import Reading, Unlawful, judge_chain_laws
-from harness.world.play import CheckAct, Played, SyncAct
+from harness.reconcile.diff import Break, BreakKind
+from harness.session import Point, Session, SyncerFactory
+from harness.world.play import CheckAct, Played, RestartAct, SyncAct
+
+ELSEWHERE = "elsewhere-refused"
+"""The law's name."""
 
 
 def read_chain(played: Played, block: int) -> Reading:
@@ -37,3 +45,81 @@ def _points(played: Played) -> Iterable[int]:
             yield act.operation.end_block
         elif isinstance(act, CheckAct):
             yield act.block
+
+
+def ask_elsewhere(
+    played: Played,
+    factory: SyncerFactory,
+    last: Point,
+    *,
+    timeout: float | None = None,
+    memory_mib: int | None = None,
+    memory: dict[object, object] | None = None,
+) -> tuple[Break, ...]:
+    """Ask a fresh syncer to sync books on another chain id, and for the second fund: both must be refused (law 7).
+
+    Args:
+        played: The scenario.
+        factory: The syncer.
+        last: The last point of its plain run: whose books they are.
+        timeout: Seconds per operation.
+        memory_mib: Memory per operation.
+        memory: Reads that are remembered.
+
+    Returns:
+        A break for each that was not refused, or was with the books changed; none for books that nobody initialised.
+    """
+    books, setting = last.after, played.ledger.setting
+    if not books.sync.is_initialised():
+        return ()
+    found = []
+    for where, chain_id, vault in (
+        (f"chain {setting.chain_id + 1}", setting.chain_id + 1, setting.vault),
+        ("another vault", setting.chain_id, setting.second_vault),
+    ):
+        restart = RestartAct(chain_id=chain_id, vault=vault, location=place_of(last))
+        session = Session(played, factory, acts=(restart,), timeout=timeout, memory_mib=memory_mib, memory=memory)
+        for _ in session.points():
+            pass
+        point = session.ask_alone(_elsewhere(played, last, restart), books)
+        if point.refusal is None or point.changed_given:
+            found.append(_not_refused(point, where))
+    return tuple(found)
+
+
+def _elsewhere(played: Played, last: Point, restart: RestartAct) -> SyncAct:
+    head, cycle = played.ledger.head, last.after.sync.treasury.last_cycle_at
+    operation = Operation(
+        kind="sync",
+        location=restart.location,
+        end_block=head,
+        head=head,
+        cycle=max(played.ledger.mined_at(head), cycle or played.ledger.mined_at(head)),
+        chain_id=restart.chain_id,
+        vault=restart.vault,
+    )
+    refusal = Refusal(reason="the books are of another chain or vault")
+    return SyncAct(operation=operation, expectation=None, announced=None, before=last.after, expected=refusal)
+
+
+def _not_refused(point: Point, where: str) -> Break:
+    assert isinstance(point.act, SyncAct), "it was asked to sync"
+    operation = point.act.operation
+    if point.failure is not None:
+        ending = f"it ended otherwise: {point.failure.message}"
+    elif point.refusal is None:
+        ending = "it returned books"
+    else:
+        ending = f"it changed the books that it was given before it did: {point.refusal}"
+    did = "refuse" if point.refusal is None else "leave them alone when it refused"
+    return Break(
+        kind=BreakKind.law,
+        sentence=f"Pointed at {where} and asked to sync these books at block {operation.end_block}, the syncer did not "
+        f"{did}; {ending}.",
+        field=ELSEWHERE,
+        expected="a refusal, the books untouched",
+        actual=ending,
+        block=operation.end_block,
+        location=operation.location,
+        found_at=operation.location,
+    )

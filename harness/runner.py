@@ -6,14 +6,18 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from harness.errors import ExecutionError, Problem, ScenarioError
 from harness.judging import block_of, contradictions, count_checks, judge, place_of
-from harness.ledger.bookkeeping import Refusal
+from harness.ledger.bookkeeping import InconsistentLedger, Refusal
+from harness.probing import ELSEWHERE, ask_elsewhere, conservation
 from harness.reconcile.diff import Break, Diff
+from harness.reconcile.laws import LawRaised
+from harness.reconcile.rules import accept_known, tolerance_uses
 from harness.report.results import (
     ScenarioResult,
     SyncPointResult,
@@ -29,6 +33,7 @@ from harness.syncers.find import find_syncer
 from harness.world.play import BookAct, Played, SyncAct, play
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+DEFAULT_MEMORY_MIB = 2_048
 
 
 def run_file(
@@ -39,6 +44,9 @@ def run_file(
     syncer: str = "reference",
     sweeps: bool = True,
     timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+    memory_mib: int | None = DEFAULT_MEMORY_MIB,
+    every_block: bool = False,
+    today: date | None = None,
 ) -> ScenarioResult:
     """Run one scenario file.
 
@@ -49,6 +57,9 @@ def run_file(
         syncer: The syncer's name, see ``find_syncer``.
         sweeps: Whether to sync it in other ways as well.
         timeout: Seconds for each of the syncer's operations, or None.
+        memory_mib: How much more memory each of them may take, or None.
+        every_block: Whether to judge the chain's own laws at every block, not at sync points alone.
+        today: The day to hold ``known.until`` against; None: no day has passed.
 
     Returns:
         The result. A wrong file, a wrong syncer, a fault of the harness: all are results, none is raised.
@@ -62,7 +73,16 @@ def run_file(
         scenario = load(path, name=file)
     except ScenarioError as error:
         return _error(id, file, str(error), problems=error.problems, source=_source(path), began=began)
-    return run_scenario(scenario, factory, id=id, sweeps=sweeps, timeout=timeout)
+    return run_scenario(
+        scenario,
+        factory,
+        id=id,
+        sweeps=sweeps,
+        timeout=timeout,
+        memory_mib=memory_mib,
+        every_block=every_block,
+        today=today,
+    )
 
 
 def run_scenario(
@@ -72,6 +92,9 @@ def run_scenario(
     id: str,
     sweeps: bool = True,
     timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+    memory_mib: int | None = DEFAULT_MEMORY_MIB,
+    every_block: bool = False,
+    today: date | None = None,
 ) -> ScenarioResult:
     """Run a scenario that is loaded already; see :func:`run_file`."""
     began = time.perf_counter()
@@ -89,13 +112,36 @@ def run_scenario(
         )
 
     try:
-        return _run(scenario, factory, id=id, sweeps=sweeps, timeout=timeout, began=began)
+        limits = _Limits(timeout=timeout, memory_mib=memory_mib)
+        result = _run(scenario, factory, id=id, sweeps=sweeps, limits=limits, every_block=every_block, began=began)
     except ScenarioError as error:
         return failed(str(error), error.problems)
     except ExecutionError as error:
         return failed(str(error), [Problem(location=error.location, message=error.message)])
+    except (InconsistentLedger, LawRaised) as error:
+        return failed(f"the harness failed in {id}: {error}", internal=True)
     except Exception:  # noqa: BLE001 - whatever the harness itself gets wrong is a result of its own
         return failed(f"the harness failed:\n{traceback.format_exc(limit=-6)}", internal=True)
+    if scenario.known is None:
+        return result
+    accepted = accept_known(result.breaks, scenario.known, today)
+    return replace(
+        result,
+        verdict=_verdict(accepted.breaks, internal=result.internal),
+        breaks=accepted.breaks,
+        accepted=accepted.accepted,
+    )
+
+
+class _Limits(TypedDict):
+    """What an operation may take."""
+
+    timeout: float | None
+    memory_mib: int | None
+
+
+def _verdict(breaks: Sequence[Break], *, internal: bool) -> Verdict:
+    return Verdict.error if internal else Verdict.differ if breaks else Verdict.reconciled
 
 
 def _run(
@@ -104,7 +150,8 @@ def _run(
     *,
     id: str,
     sweeps: bool,
-    timeout: float | None,
+    limits: _Limits,
+    every_block: bool,
     began: float,
 ) -> ScenarioResult:
     played = play(scenario)
@@ -118,20 +165,28 @@ def _run(
             )
             for mismatch in wrong
         )
+    off = {law.law for law in scenario.laws_off}
+    unlawful = conservation(played, every_block=every_block, off=off)
+    if unlawful:
+        raise InconsistentLedger("; ".join(f"{one.law}, block {one.block}: {one.sentence}" for one in unlawful))
     memory: dict[object, object] = {}
     breaks: dict[tuple[object, ...], Break] = {}
     plain: list[Point] = []
     diffs: list[Diff] = []
-    for point in Session(played, factory, timeout=timeout, memory=memory).points():
+    for point in Session(played, factory, memory=memory, **limits).points():
         plain.append(point)
         diffs.append(judge(played, point))
         for broken in diffs[-1].breaks:
             breaks.setdefault(identity(broken), broken)
     states = [judged_json(point.after) for point in plain]
     swept: list[Swept] = []
-    if sweeps:
+    if plain and plain[-1].failure is None and ELSEWHERE not in off:
+        for broken in ask_elsewhere(played, factory, plain[-1], memory=memory, **limits):
+            breaks.setdefault(identity(broken), broken)
+    failures = {str(failure): failure for diff in diffs for failure in diff.failures}
+    if sweeps and "schedules-agree" not in off and not failures:
         found = list(breaks.values())
-        swept.extend(sweep(played, factory, plain, states, found, seed=id, timeout=timeout, memory=memory))
+        swept.extend(sweep(played, factory, plain, states, found, seed=id, memory=memory, **limits))
         for run in swept:
             for broken in run.breaks:
                 breaks.setdefault((run.name, *identity(broken)), broken)
@@ -140,10 +195,10 @@ def _run(
         file=scenario.file,
         title=scenario.title,
         tags=scenario.tags,
-        verdict=Verdict.differ if breaks else Verdict.reconciled,
-        error=None,
+        verdict=_verdict(tuple(breaks.values()), internal=bool(failures)),
+        error=f"the harness failed in {id}: {'; '.join(failures)}" if failures else None,
         problems=(),
-        internal=False,
+        internal=bool(failures),
         breaks=tuple(breaks.values()),
         sync_points=tuple(
             _sync_point(point, diff, state)
@@ -155,6 +210,11 @@ def _run(
         sweeps=tuple(run.name for run in swept),
         checks=sum(count_checks(point) for point in (*plain, *(point for run in swept for point in run.points))),
         seconds=time.perf_counter() - began,
+        laws_off=scenario.laws_off,
+        tolerances=tolerance_uses(
+            scenario.tolerances, (within for diff in diffs for within in diff.tolerated), played.ledger
+        ),
+        known=scenario.known,
     )
 
 

@@ -6,22 +6,16 @@ raises or hangs is an answer like any other.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import FrameType
 from typing import Any
 
 from harness.books import Books, check_books, copy_books, dump_books, load_books
 from harness.books.executor import book_trade
 from harness.chain import Node, View
 from harness.errors import BooksError, SyncRefused
+from harness.guard import OutOfTime, bounded_depth, captured_output, deadline, foreign_zone, memory_limit
 from harness.ledger.bookkeeping import Operation
 from harness.reconcile.diff import BreakKind
 from harness.syncers.protocol import ChainView, Dust, Syncer, Target
@@ -30,8 +24,6 @@ from harness.world.play import Act, BookAct, CheckAct, Played, RestartAct, SyncA
 SyncerFactory = Callable[[Target], Syncer]
 CLOCK_START = datetime(2030, 1, 1)
 """The clock that syncers are given; it is never the chain's time."""
-SYNCER_ZONE = "Asia/Tokyo"
-"""Syncers run in a zone that is not UTC, so that local time shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +75,10 @@ class Point:
     refusal: str | None = None
     """The syncer's words, if it refused."""
     failure: Failure | None = None
+    wrote: str | None = None
+    """The beginning of what the syncer wrote to stdout, if it did."""
+    changed_given: bool = False
+    """Whether it changed the books that it was given and did not return them."""
 
 
 _EVERY_CALL_UP_TO = 64
@@ -128,10 +124,6 @@ class _Mortal:
         return counted
 
 
-class _OutOfTime(BaseException):
-    """Raised inside a syncer that takes too long; no ``except Exception`` of its own stops it."""
-
-
 class Session:
     """Runs a syncer's operations over a played scenario.
 
@@ -141,6 +133,7 @@ class Session:
         acts: What to ask, in order: the scenario's own acts unless a schedule has others.
         variation: How to run them.
         timeout: Seconds per operation, or None. Kept in the main thread of a POSIX process.
+        memory_mib: How much more memory an operation may take, or None. Kept in the main thread on Linux.
         memory: Reads of this chain that are remembered from session to session.
     """
 
@@ -152,6 +145,7 @@ class Session:
         acts: Sequence[Act] | None = None,
         variation: Variation = PLAIN,
         timeout: float | None = None,
+        memory_mib: int | None = None,
         memory: dict[object, object] | None = None,
     ) -> None:
         self._played = played
@@ -159,6 +153,9 @@ class Session:
         self._factory = factory
         self._variation = variation
         self._timeout = timeout
+        self._memory_mib = memory_mib
+        self._wrote: str | None = None
+        self._changed_given = False
         self._memory = memory if memory is not None else {}
         self._syncer: Syncer | None = None
         self._operations = 0
@@ -172,7 +169,7 @@ class Session:
     def points(self) -> Iterator[Point]:
         """Run every operation in turn; one point for each, and for each ``expect`` step.
 
-        A syncer that ran out of time is asked no more, nor one whose books a trade cannot be booked into.
+        A syncer that ran out of time or memory is asked no more, nor one whose books a trade cannot be booked into.
         """
         for act in self._acts:
             match act:
@@ -180,7 +177,7 @@ class Session:
                     point = self._sync(act)
                     self._books = self._opening = point.after
                     yield point
-                    if point.failure is not None and _is_timeout(point.failure):
+                    if _is_exhausted(point.failure):
                         return
                 case BookAct():
                     failure = self._book(act)
@@ -208,6 +205,10 @@ class Session:
         self._books = load_books(dump_books(self._books, indent=None))
 
     def _sync(self, act: SyncAct) -> Point:
+        self._wrote, self._changed_given = None, False
+        return replace(self._answer(act), wrote=self._wrote, changed_given=self._changed_given)
+
+    def _answer(self, act: SyncAct) -> Point:
         operation = act.operation
         if operation.kind == "initialise" and operation.start_block not in (None, self._hint):
             self._hint = operation.start_block or self._hint
@@ -240,7 +241,7 @@ class Session:
             death = _Death(calls)
             answer = self._ask(operation, given, death)
             # Books from a syncer whose node died under it are an answer, too: one that must be right.
-            if not death.came or isinstance(answer, Books) or _is_timeout(answer):
+            if not death.came or isinstance(answer, Books) or _is_exhausted(answer):
                 return answer
             calls += 1 if calls < _EVERY_CALL_UP_TO else calls // 4
 
@@ -255,24 +256,52 @@ class Session:
             memory=self._memory,
         )
         self._operations += 1
+        given = copy_books(before)
         try:
-            with _deadline(self._timeout), _foreign_zone(), contextlib.redirect_stdout(sys.stderr):
-                if self._syncer is None:
-                    self._syncer = self._factory(self._target())
-                answer = _call(
-                    self._syncer, operation, view if death is None else _Mortal(view, death), copy_books(before)
-                )
+            answer = self._guarded(operation, view if death is None else _Mortal(view, death), given)
+            self._note_change(before, given, answer)
             return check_books(answer)
         except SyncRefused as refusal:
+            self._note_change(before, given, None)
             return _words(refusal)
         except BooksError as error:
             return Failure(kind=BreakKind.no_books, message=str(error))
-        except _OutOfTime:
+        except MemoryError:
+            more = "" if self._memory_mib is None else f" within {self._memory_mib} MiB more than before"
+            return Failure(kind=BreakKind.memory, message=f"memory ran out{more}")
+        except OutOfTime:
             return Failure(kind=BreakKind.timeout, message=f"no answer within {self._timeout:g} seconds")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a syncer raises is an answer of its
             return Failure(kind=BreakKind.raised, message=_describe(error))
+
+    def _guarded(self, operation: Operation, view: ChainView, given: Books) -> object:
+        output = None
+        try:
+            # The deadline is the innermost: no shot of it disturbs the others on their way out.
+            with (
+                foreign_zone(),
+                bounded_depth(),
+                captured_output() as output,
+                memory_limit(self._memory_mib),
+                deadline(self._timeout),
+            ):
+                if self._syncer is None:
+                    self._syncer = self._factory(self._target())
+                return _call(self._syncer, operation, view, given)
+        finally:
+            if output is not None:
+                self._wrote = self._wrote or output.text
+
+    def _note_change(self, before: Books, given: Books, answer: object) -> None:
+        """Note a change of the books that were given.
+
+        A syncer may work on them in place and return them. Whoever returns others, or refuses, has no business in
+        them: where nobody hands out copies, a refusal would leave half an operation behind.
+        """
+        if answer is not given and given != before:
+            self._changed_given = True
 
     def _chunk(self, operation: Operation) -> int | None:
         if self._variation.whole:
@@ -298,8 +327,8 @@ class Session:
         )
 
 
-def _is_timeout(answer: Books | str | Failure) -> bool:
-    return isinstance(answer, Failure) and answer.kind is BreakKind.timeout
+def _is_exhausted(answer: Books | str | Failure | None) -> bool:
+    return isinstance(answer, Failure) and answer.kind in (BreakKind.timeout, BreakKind.memory)
 
 
 def _call(syncer: Syncer, operation: Operation, view: ChainView, books: Books) -> object:
@@ -323,6 +352,8 @@ def _words(error: BaseException) -> str:
 
 def _describe(error: BaseException) -> str:
     """Name an error and where in the syncer it was raised, without a path."""
+    if isinstance(error, RecursionError):
+        return "RecursionError: calls nest too deep"  # where it ends depends on how deep the harness itself stood
     said = _words(error)
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     trace = error.__traceback__
@@ -331,77 +362,3 @@ def _describe(error: BaseException) -> str:
     if trace is None:
         return text
     return f"{text} (in {trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno})"
-
-
-@contextlib.contextmanager
-def _foreign_zone() -> Iterator[None]:
-    if not hasattr(time, "tzset"):
-        yield
-        return
-    found = os.environ.get("TZ")
-    os.environ["TZ"] = SYNCER_ZONE
-    time.tzset()
-    try:
-        yield
-    finally:
-        if found is None:
-            del os.environ["TZ"]
-        else:
-            os.environ["TZ"] = found
-        time.tzset()
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float | None) -> Iterator[None]:
-    """Stop what runs inside after so many seconds: in the main thread, where signals are delivered."""
-    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    shots = 0
-
-    def out_of_time(_signum: int, frame: FrameType | None) -> None:
-        nonlocal shots
-        shots += 1
-        if shots > 1:
-            _hunt(frame)
-        raise _OutOfTime
-
-    found = signal.signal(signal.SIGALRM, out_of_time)
-    tracer, profiler = sys.gettrace(), sys.getprofile()
-    # Fires again and again: a syncer that swallows everything is still stopped in the end.
-    signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds / 20, 0.01))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, found)
-        if shots > 1:
-            sys.setprofile(profiler)
-            sys.settrace(tracer)
-
-
-def _hunt(frame: FrameType | None) -> None:
-    """Raise at every next line of whatever runs between here and the session, handlers of errors included.
-
-    ``while True: try: ... except: pass`` swallows whatever is raised in its ``try``, and nothing that is raised in its
-    ``except``. Python stops tracing when a tracer raises; the profiler takes it up again for the caller.
-    """
-    running: list[FrameType] = []
-    while frame is not None and frame.f_code is not Session._ask.__code__:
-        running.append(frame)
-        frame = frame.f_back
-
-    def trace(_frame: FrameType, event: str, _arg: object) -> None:
-        if event == "line":
-            raise _OutOfTime
-
-    def profile(_frame: FrameType, _event: str, _arg: object) -> None:
-        for one in running:
-            one.f_trace = trace
-        sys.settrace(trace)
-
-    sys.setprofile(profile)
-    for one in running:
-        one.f_trace = trace
-    sys.settrace(trace)

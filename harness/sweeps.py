@@ -13,6 +13,7 @@ from typing import Any
 from harness.books import Books, books_to_json
 from harness.judging import judge, place_of
 from harness.reconcile.diff import Break, BreakKind
+from harness.reconcile.laws import LawRaised
 from harness.schedules import SCHEDULES, Schedule
 from harness.session import PLAIN, Point, Session, SyncerFactory, Variation
 from harness.world.play import Act, Played, SyncAct
@@ -59,6 +60,7 @@ def sweep(
     *,
     seed: str,
     timeout: float | None,
+    memory_mib: int | None = None,
     memory: dict[object, object],
 ) -> Iterator[Swept]:
     """Run every sweep that can change something, over a scenario that was played and run plainly.
@@ -71,20 +73,22 @@ def sweep(
         known: What the plain run broke already; only what is new is a sweep's break.
         seed: What random schedules are drawn by, e.g. the scenario's id.
         timeout: Seconds per operation.
+        memory_mib: How much more memory an operation may take.
         memory: Reads that are remembered.
 
     Raises:
-        TradeNotBooked: If a sweep leaves books that the executor cannot go on with.
+        LawRaised: If a law cannot be judged in a sweep, and could be before.
     """
     seen = {identity(broken) for broken in known}
+    limits: dict[str, Any] = {"timeout": timeout, "memory_mib": memory_mib}
     for variation in VARIATIONS:
         if _changes_something(variation, played):
-            session = Session(played, factory, variation=variation, timeout=timeout, memory=memory)
+            session = Session(played, factory, variation=variation, memory=memory, **limits)
             yield _vary(played, variation, session, plain, states, seen)
     for schedule in SCHEDULES:
         acts = schedule.rewrite(played, seed)
         if acts is not None:
-            session = Session(played, factory, acts=acts, timeout=timeout, memory=memory)
+            session = Session(played, factory, acts=acts, memory=memory, **limits)
             yield _reschedule(played, schedule, acts, session, seen)
 
 
@@ -145,7 +149,10 @@ def _reschedule(
 
 
 def _new(played: Played, point: Point, seen: set[tuple[object, ...]]) -> tuple[Break, ...]:
-    return tuple(broken for broken in judge(played, point).breaks if identity(broken) not in seen)
+    diff = judge(played, point)
+    if diff.failures:
+        raise LawRaised(diff.failures)
+    return tuple(broken for broken in diff.breaks if identity(broken) not in seen)
 
 
 def _in_words(name: str, words: str, breaks: Iterable[Break]) -> tuple[Break, ...]:

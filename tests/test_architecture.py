@@ -34,12 +34,14 @@ MAY_IMPORT = {
     "report": {"reconcile", "scenario", "books", "ledger"},
     # 7: where the wings meet
     "schedules": {"scenario", "books", "ledger", "world"},
-    "session": {"reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"},
+    "guard": set(),
+    "session": {"guard", "reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"},
     "judging": {"reconcile", "scenario", "books", "ledger", "world", "session"},
+    "probing": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging"},
     "sweeps": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging", "schedules"},
     "runner": {
         *("reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"),
-        *("report", "schedules", "session", "judging", "sweeps"),
+        *("report", "schedules", "session", "judging", "sweeps", "probing"),
     },
     # top
     "cli": {"report", "reconcile", "scenario", "syncers", "runner"},

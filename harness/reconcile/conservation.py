@@ -98,9 +98,9 @@ def share_price_moves_for_a_reason(ledger: Ledger, readings: Sequence[Reading]) 
 
     - shares for assets a are ⌊aS / G⌋ or, given the shares, assets are rounded up; going out likewise, always in the
       vault's favour: 0 ≤ D < max(G, S);
-    - in kind each of the counted assets is paid out rounded down, and what is left is valued rounded down: with n counted
-      assets besides the reserve and an asset's raw unit worth r raw units of the reserve, −nS < D < S(n + Σ r), and
-      |rounded| × r × S more on either side where an index token rounds.
+    - in kind each of the counted assets is paid out rounded down, and what is left is valued rounded down: with n
+      counted assets besides the reserve and an asset's raw unit worth r raw units of the reserve,
+      −nS < D < S(n + Σ r), and |rounded| × r × S more on either side where an index token rounds.
 
     Precondition: there are shares before and after the flow, and no feed's answer changed in its block (the price in
     the middle of a block is not known). The first reading is of the block that deploys the vault: what is counted there
@@ -130,19 +130,29 @@ CHAIN_LAWS: Mapping[str, ChainLaw] = {
 }
 
 
-def judge_chain_laws(
-    ledger: Ledger, readings: Sequence[Reading], off: Collection[str] = ()
-) -> tuple[Unlawful, ...]:
-    """Judge the chain by every conservation law that is not switched off.
+def judge_chain_laws(ledger: Ledger, readings: Sequence[Reading], off: Collection[str] = ()) -> tuple[Unlawful, ...]:
+    """Judge the chain by every conservation law that is not switched off; one that raises leaves the others be.
 
     Args:
         ledger: What was sent.
         readings: What the chain shows, in the order of blocks.
         off: Names of laws that do not hold here.
     """
-    return tuple(
-        found for name, law in CHAIN_LAWS.items() if name not in off for found in law(ledger, readings)
-    )
+    found: list[Unlawful] = []
+    for name, law in CHAIN_LAWS.items():
+        if name in off:
+            continue
+        try:
+            found += law(ledger, readings)
+        except Exception as error:  # noqa: BLE001 - a law that fails must not hide what the others find
+            found.append(
+                Unlawful(
+                    law=name,
+                    block=readings[-1].block if readings else 0,
+                    sentence=f"the law could not be judged: {type(error).__name__}: {error}",
+                )
+            )
+    return tuple(found)
 
 
 @dataclass(slots=True, kw_only=True)

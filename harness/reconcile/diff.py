@@ -5,9 +5,14 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from harness.errors import Location
 from harness.units import Token
+
+if TYPE_CHECKING:
+    from harness.reconcile.laws import LawFailure
+    from harness.reconcile.rules import Tolerated
 
 
 class BreakKind(enum.StrEnum):
@@ -33,8 +38,16 @@ class BreakKind(enum.StrEnum):
     """The syncer raised something else than a refusal."""
     timeout = "timeout"
     """The syncer did not come back in time."""
+    memory = "memory"
+    """The syncer took more memory than it may."""
+    wrote_output = "wrote_output"
+    """The syncer wrote to stdout, which belongs to whoever runs it."""
+    changed_books = "changed_books"
+    """The syncer changed the books that it was given, and then refused, or returned others."""
     no_books = "no_books"
     """The syncer returned something that is no books."""
+    known_gone = "known_gone"
+    """A break that the scenario accepts is not there any more, or the day until which it does is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,4 +145,8 @@ class Diff:
     """What one sync point's reconciliation found."""
 
     breaks: tuple[Break, ...] = ()
+    tolerated: tuple[Tolerated, ...] = ()
+    """Differences within the scenario's tolerances: no breaks."""
+    failures: tuple[LawFailure, ...] = ()
+    """Laws that could not be judged."""
     statements: tuple[Statement, ...] = ()

@@ -1,17 +1,20 @@
-"""What is always true of books, whatever happened: laws that need no ledger but for the chain's balances.
+"""What is always true, whatever happened.
 
-Each law is a function that gives the sentences by which books break it. A law that its precondition does not
-cover says nothing.
+Laws of books are judged here, at every sync point; each is a function that gives the sentences by which books break
+it. A law that its precondition does not cover says nothing. The other laws are judged elsewhere; ``EVERY_LAW`` has
+them all.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from typing import Literal
 
 from harness.books.records import (
     BalanceEventRef,
@@ -25,6 +28,7 @@ from harness.books.records import (
 )
 from harness.errors import Location
 from harness.reconcile.compare import Entry, entries, every_position, holdings
+from harness.reconcile.conservation import CHAIN_LAWS
 from harness.reconcile.diff import Break, BreakKind, Statement
 from harness.units import exact, format_units
 
@@ -57,7 +61,7 @@ class Violation:
     gap_usd: float | None = None
 
 
-Law = Callable[[Checkpoint], Iterator[Violation]]
+BooksLaw = Callable[[Checkpoint], Iterator[Violation]]
 
 
 def sums_add_up(checkpoint: Checkpoint) -> Iterator[Violation]:
@@ -230,7 +234,7 @@ def nothing_lies_outside(checkpoint: Checkpoint) -> Iterator[Violation]:
             yield Violation(sentence=f"{name} went back from {earlier} to {later}.")
 
 
-LAWS: Mapping[str, Law] = {
+LAWS: Mapping[str, BooksLaw] = {
     "sums-add-up": sums_add_up,
     "books-equal-chain": books_equal_chain,
     "ids-and-refs-match": ids_and_refs_match,
@@ -238,11 +242,90 @@ LAWS: Mapping[str, Law] = {
 }
 
 
-def judge_laws(checkpoint: Checkpoint) -> tuple[Break, ...]:
-    """Judge books by every law; one break for each violation, in the order of the laws."""
-    return tuple(
-        _as_break(name, violation, checkpoint.found_at) for name, law in LAWS.items() for violation in law(checkpoint)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """Something that is always true, by its name."""
+
+    name: str
+    text: str
+    """What it says, and on what condition."""
+    judged: Literal["books", "chain", "sweeps", "probe", "not yet"]
+    """Where: on books at a sync point, on the chain there, by sweeps, by asking once at the end."""
+
+
+def _laws() -> Iterator[Law]:
+    for name, law in LAWS.items():
+        yield Law(name=name, text=inspect.getdoc(law) or "", judged="books")
+    yield Law(
+        name="schedules-agree",
+        text="Hold books that were synced in another way against the plain run's (law 4).\n\n"
+        "Updates from events are equal under any schedule, apart from ids, old balances and stamps; those from "
+        "balances in their sums; everything but the clock with another chunk size, done twice, saved and loaded, or "
+        "killed.\n\n"
+        "Precondition: sweeps are not switched off.",
+        judged="sweeps",
     )
+    yield Law(
+        name="orphaned-blocks-leave-nothing",
+        text="Want nothing of orphaned blocks left after a reorganisation (law 5).\n\n"
+        "Precondition: a reorganisation happened, which no scenario can bring about yet.",
+        judged="not yet",
+    )
+    yield Law(
+        name="elsewhere-refused",
+        text="Want books of one chain or vault refused on another, unchanged (law 7).\n\n"
+        "Asked once at a scenario's end, besides what its own steps ask. Precondition: the books are initialised.",
+        judged="probe",
+    )
+    for name, chain_law in CHAIN_LAWS.items():
+        yield Law(name=name, text=inspect.getdoc(chain_law) or "", judged="chain")
+
+
+EVERY_LAW: Mapping[str, Law] = {law.name: law for law in _laws()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawFailure:
+    """A law that could not be judged: it raised, which is the harness's fault."""
+
+    law: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"the law {self.law} could not be judged: {self.error}"
+
+
+class LawRaised(Exception):
+    """Laws could not be judged, where nobody has a place to note it."""
+
+    def __init__(self, failures: Sequence[LawFailure]) -> None:
+        super().__init__("; ".join(map(str, failures)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawVerdict:
+    """What the laws say of books."""
+
+    breaks: tuple[Break, ...] = ()
+    failures: tuple[LawFailure, ...] = ()
+
+
+def judge_laws(checkpoint: Checkpoint, off: Collection[str] = ()) -> LawVerdict:
+    """Judge books by every law of books that is not switched off.
+
+    Returns:
+        One break for each violation, in the order of the laws. A law that raises leaves the others be.
+    """
+    breaks: list[Break] = []
+    failures: list[LawFailure] = []
+    for name, law in LAWS.items():
+        if name in off:
+            continue
+        try:
+            breaks += [_as_break(name, violation, checkpoint.found_at) for violation in law(checkpoint)]
+        except Exception as error:  # noqa: BLE001 - a law that fails must not hide what the others find
+            failures.append(LawFailure(law=name, error=f"{type(error).__name__}: {error}"))
+    return LawVerdict(breaks=tuple(breaks), failures=tuple(failures))
 
 
 def _as_break(name: str, violation: Violation, found_at: Location) -> Break:
@@ -265,7 +348,11 @@ def _as_break(name: str, violation: Violation, found_at: Location) -> Break:
 
 
 def _text(value: Fraction) -> str:
-    return str(Decimal(value.numerator) / Decimal(value.denominator))
+    """A sum of decimals as one, with all its digits: a division would round to the context's 28."""
+    places = 0
+    while 10**places % value.denominator:
+        places += 1
+    return format_units(int(value * 10**places), places)
 
 
 def _plain(value: Decimal) -> str:

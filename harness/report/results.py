@@ -14,6 +14,8 @@ from typing import Any
 
 from harness.errors import Location, Problem
 from harness.reconcile.diff import Break, Statement
+from harness.reconcile.rules import ToleranceUse
+from harness.scenario.model import Known, LawOff
 
 SCHEMA = 1
 """Version of the JSON's shape."""
@@ -110,6 +112,14 @@ class ScenarioResult:
     """How many values were compared."""
     seconds: float
     """Wall time; for the terminal and timings.json alone."""
+    laws_off: tuple[LawOff, ...] = ()
+    """Laws that the scenario switches off."""
+    tolerances: tuple[ToleranceUse, ...] = ()
+    """What it tolerates, and how much of that was used."""
+    known: Known | None = None
+    """The breaks that it accepts, and until when."""
+    accepted: tuple[Break, ...] = ()
+    """Those of them that were found: no breaks for the verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +347,17 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
         shown = PureWindowsPath(location.file).name if _is_absolute(location.file) else location.file
         return replace(location, file=shown)
 
+    def moved(breaks: Sequence[Break]) -> tuple[Break, ...]:
+        return tuple(
+            replace(
+                found,
+                sentence=text(found.sentence),
+                location=None if found.location is None else place(found.location),
+                found_at=None if found.found_at is None else place(found.found_at),
+            )
+            for found in breaks
+        )
+
     return replace(
         result,
         file=file,
@@ -345,15 +366,8 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
             replace(problem, location=place(problem.location), message=text(problem.message))
             for problem in result.problems
         ),
-        breaks=tuple(
-            replace(
-                found,
-                sentence=text(found.sentence),
-                location=None if found.location is None else place(found.location),
-                found_at=None if found.found_at is None else place(found.found_at),
-            )
-            for found in result.breaks
-        ),
+        breaks=moved(result.breaks),
+        accepted=moved(result.accepted),
     )
 
 
@@ -400,8 +414,38 @@ def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
         ],
         "breaks": [_break_json(found) for found in result.breaks],
         "sync_points": [_sync_point_json(point) for point in result.sync_points],
+        "laws_off": [{"law": off.law, "reason": off.reason, "line": off.location.line} for off in result.laws_off],
+        "tolerances": [_tolerance_json(use) for use in result.tolerances],
+        "known": None if result.known is None else _known_json(result.known, result.accepted),
         "sweeps": result.sweeps,
         "checks": result.checks,
+    }
+
+
+def _tolerance_json(use: ToleranceUse) -> dict[str, Any]:
+    tolerance, token = use.tolerance, use.token
+
+    def amount(raw: int, worth: float) -> dict[str, Any]:
+        return {"raw": str(raw), "tokens": token.format(raw), "usd": worth}
+
+    return {
+        "asset": tolerance.asset,
+        "field": tolerance.field,
+        "reason": tolerance.reason,
+        "line": tolerance.location.line,
+        "allowed": amount(tolerance.raw, use.allowed_usd),
+        "largest": amount(use.largest_raw, use.largest_usd),
+        "differences": use.differences,
+        "unused": not use.used,
+    }
+
+
+def _known_json(known: Known, accepted: Sequence[Break]) -> dict[str, Any]:
+    return {
+        "reason": known.reason,
+        "until": known.until.isoformat(),
+        "line": known.location.line,
+        "accepted": [_break_json(found) for found in accepted],
     }
 
 
