@@ -103,7 +103,7 @@ def _caught(name: str, played: Played, factory: Factory, memory: dict[object, ob
 _OPENING = """\
 # What the scenarios catch
 
-Each broken syncer of `harness/syncers/broken.py` is the reference with one thing wrong. The scenarios are run with
+Each broken syncer of `harness.syncers.broken` is the reference with one thing wrong. The scenarios are run with
 every `expect` taken out, so what turns red does so by ledger and laws alone; in the same run the reference stays
 green. `python tests/integration/caught.py --write` writes this page, and a test holds it to be true.
 
