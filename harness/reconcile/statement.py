@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from harness.books.records import AssetIdentifier, BalanceUpdateCause, Books
+from harness.books.records import AssetIdentifier, BalanceUpdate, BalanceUpdateCause, Books
 from harness.ledger.facts import Ledger, MoveKind
 from harness.reconcile.compare import entries, every_position
 from harness.reconcile.diff import ItemKind, ReconcilingItem, Statement
@@ -29,26 +29,36 @@ def statements(before: Books, actual: Books, expected: Books, ledger: Ledger, bl
         ledger: The truth.
         block: At which the chain is looked at.
     """
+    known = {entry.update.balance_update_id for entry in entries(before)}
+    new = [entry.update for entry in entries(actual) if entry.update.balance_update_id not in known]
+    told = [entry.update for entry in entries(expected)]
     drawn = []
     for symbol, asset in ledger.setting.assets.items():
-        statement = _statement(symbol, asset, before, actual, expected, ledger, block)
+        items = _items(symbol, asset, told, expected.sync.treasury.last_block_scanned, ledger, block)
+        statement = _statement(symbol, asset, before, actual, new, items, ledger, block)
         if statement is not None:
             drawn.append(statement)
     return tuple(drawn)
 
 
 def _statement(
-    symbol: str, asset: AssetIdentifier, before: Books, actual: Books, expected: Books, ledger: Ledger, block: int
+    symbol: str,
+    asset: AssetIdentifier,
+    before: Books,
+    actual: Books,
+    new: Sequence[BalanceUpdate],
+    items: tuple[ReconcilingItem, ...],
+    ledger: Ledger,
+    block: int,
 ) -> Statement | None:
     opening, closing = _held(before, asset), _held(actual, asset)
     on_chain = ledger.balance(symbol, block)
-    items = _items(symbol, asset, expected, ledger, block)
     known = asset.address == ledger.setting.reserve_asset.address or any(
         position.asset == asset for position in every_position(actual)
     )
     if not (known or opening or closing or on_chain or items):
         return None
-    moved = _moved_by_cause(before, actual, asset)
+    moved = _moved_by_cause(new, asset)
     return Statement(
         token=Token(symbol=symbol, decimals=asset.decimals),
         opening=opening,
@@ -87,42 +97,53 @@ def _units(tokens: Fraction, asset: AssetIdentifier) -> int:
     return int(tokens * 10**asset.decimals)
 
 
-def _moved_by_cause(before: Books, actual: Books, asset: AssetIdentifier) -> dict[BalanceUpdateCause, int]:
-    known = {entry.update.balance_update_id for entry in entries(before)}
+def _moved_by_cause(new: Iterable[BalanceUpdate], asset: AssetIdentifier) -> dict[BalanceUpdateCause, int]:
     moved = dict.fromkeys(BalanceUpdateCause, Fraction(0))
-    for entry in entries(actual):
-        if entry.update.asset == asset and entry.update.balance_update_id not in known:
-            moved[entry.update.cause] += exact(entry.update.quantity)
+    for update in new:
+        if update.asset == asset:
+            moved[update.cause] += exact(update.quantity)
     return {cause: _units(tokens, asset) for cause, tokens in moved.items()}
 
 
 def _items(
-    symbol: str, asset: AssetIdentifier, expected: Books, ledger: Ledger, block: int
+    symbol: str,
+    asset: AssetIdentifier,
+    told: Sequence[BalanceUpdate],
+    cursor: int | None,
+    ledger: Ledger,
+    block: int,
 ) -> tuple[ReconcilingItem, ...]:
-    """Why the chain rightly differs from books that are right: what happened and no sync was meant to see yet."""
+    """Why the chain rightly differs from books that are right: what happened and no sync was meant to see yet.
+
+    ``told`` are the updates that the ledger's books have, ``cursor`` is the last block that they have read.
+    """
     totals = dict.fromkeys(ItemKind, 0)
-    absorbed = _absorbed_until(asset, expected)
+    absorbed = _absorbed_until(asset, told)
     for move in ledger.moves_between(symbol, absorbed + 1, block):
         totals[_ITEM_OF_MOVE[move.kind]] += move.raw
-    cursor = expected.sync.treasury.last_block_scanned
     for flow in ledger.flows_between(0 if cursor is None else cursor + 1, block):
         totals[ItemKind.flow_not_synced] += sum(leg.raw for leg in flow.legs if leg.symbol == symbol)
-    totals[ItemKind.skipped] += _skipped(symbol, asset, expected, ledger, absorbed, cursor)
+    totals[ItemKind.skipped] += _skipped(symbol, asset, told, ledger, absorbed, cursor)
     return tuple(ReconcilingItem(kind=kind, raw=raw) for kind, raw in totals.items() if raw)
 
 
-def _absorbed_until(asset: AssetIdentifier, expected: Books) -> int:
+def _absorbed_until(asset: AssetIdentifier, told: Iterable[BalanceUpdate]) -> int:
     """Give the block up to which interest took whatever moved an asset's balance into the books; 0 if it never did."""
     blocks = [
-        entry.update.block_number or 0
-        for entry in entries(expected)
-        if entry.update.cause is BalanceUpdateCause.interest and entry.update.asset == asset
+        update.block_number or 0
+        for update in told
+        if update.cause is BalanceUpdateCause.interest and update.asset == asset
     ]
     return max(blocks, default=0)
 
 
 def _skipped(
-    symbol: str, asset: AssetIdentifier, expected: Books, ledger: Ledger, absorbed: int, cursor: int | None
+    symbol: str,
+    asset: AssetIdentifier,
+    told: Iterable[BalanceUpdate],
+    ledger: Ledger,
+    absorbed: int,
+    cursor: int | None,
 ) -> int:
     """Dust legs that were read, and paid out of no position: base units, negative.
 
@@ -136,11 +157,9 @@ def _skipped(
     )
     booked = sum(
         (
-            exact(entry.update.quantity)
-            for entry in entries(expected)
-            if entry.update.asset == asset
-            and entry.update.tx_hash is not None
-            and (entry.update.block_number or 0) > absorbed
+            exact(update.quantity)
+            for update in told
+            if update.asset == asset and update.tx_hash is not None and (update.block_number or 0) > absorbed
         ),
         Fraction(0),
     )
