@@ -149,8 +149,7 @@ def to_decimal(raw: int, decimals: int) -> Decimal:
     >>> to_decimal(-1_500_000, 6)
     Decimal('-1.500000')
     """
-    digits = tuple(int(digit) for digit in str(abs(raw)))
-    return Decimal((1 if raw < 0 else 0, digits, -decimals))
+    return Decimal(f"{raw}E{-decimals}")  # from text no context rounds, and it is several times faster than by digits
 
 
 def exact(value: Decimal) -> Fraction:
