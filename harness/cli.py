@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -53,6 +54,7 @@ Exit codes, the first that applies:
 SUFFIXES = (".yaml", ".yml")
 INTERRUPTED = 130
 TIMEOUT_SECONDS = 60.0
+MEMORY_MIB = 2_048
 
 
 # -- which files
@@ -255,6 +257,9 @@ class Plan:
     syncer: str
     sweeps: bool
     timeout: float | None
+    memory_mib: int | None
+    every_block: bool
+    today: date
 
 
 def run_all(files: Sequence[Selected], plan: Plan, jobs: int) -> Generator[ScenarioResult]:
@@ -310,7 +315,15 @@ def _run_one(file: Selected, plan: Plan) -> ScenarioResult:
 
     try:
         return run_file(
-            file.path, id=file.id, file=file.path, syncer=plan.syncer, sweeps=plan.sweeps, timeout=plan.timeout
+            file.path,
+            id=file.id,
+            file=file.path,
+            syncer=plan.syncer,
+            sweeps=plan.sweeps,
+            timeout=plan.timeout,
+            memory_mib=plan.memory_mib,
+            every_block=plan.every_block,
+            today=plan.today,
         )
     except KeyboardInterrupt:  # nobody's at the keyboard: those are left to the parent
         return _lost(file, plan, f"Something that ran in {file.id} raised KeyboardInterrupt.")
@@ -507,6 +520,21 @@ def cli() -> None:
     metavar="SECONDS",
     help="For each operation of a syncer; 0 sets no limit.",
 )
+@click.option(
+    "--memory",
+    type=click.IntRange(min=0),
+    default=MEMORY_MIB,
+    show_default=True,
+    metavar="MIB",
+    help="How much more memory each operation may take, on Linux; 0 sets no limit.",
+)
+@click.option("--every-block", is_flag=True, help="Judge the chain's own laws at every block, not at syncs alone.")
+@click.option(
+    "--today",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="The day that `known: until` is held against, such as 2026-12-31.  [default: today's, in UTC]",
+)
 @click.option("--html", default="reports/index.html", show_default=True, metavar="FILE", help="The report for people.")
 @click.option("--junit", default="reports/junit.xml", show_default=True, metavar="FILE", help="The report for CI.")
 @click.option(
@@ -526,6 +554,9 @@ def run_command(
     fail_fast: bool,
     no_sweeps: bool,
     timeout: float,
+    memory: int,
+    every_block: bool,
+    today: datetime | None,
     html: str,
     junit: str,
     json_file: str,
@@ -538,7 +569,14 @@ def run_command(
     files = select(find_files(paths or ("scenarios",)), expression, tags)
     _check_syncer(syncer)
     prepare(outputs)
-    plan = Plan(syncer=syncer, sweeps=not no_sweeps, timeout=timeout or None)
+    plan = Plan(
+        syncer=syncer,
+        sweeps=not no_sweeps,
+        timeout=timeout or None,
+        memory_mib=memory or None,
+        every_block=every_block,
+        today=(today or datetime.now(UTC)).date(),
+    )
     started = time.perf_counter()
     results = _run_and_show(files, plan, jobs, fail_fast)
     return _report(results, syncer, outputs, time.perf_counter() - started)

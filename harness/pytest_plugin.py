@@ -12,6 +12,7 @@ until a declared scenario is there to collect.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,11 @@ class ScenarioItem(pytest.Item):
         from harness.runner import run_file
 
         self._result = run_file(
-            str(self.path), id=self.parent.scenario_id, file=self._file(), syncer=self.config.stash[_SYNCER]
+            str(self.path),
+            id=self.parent.scenario_id,
+            file=self._file(),
+            syncer=self.config.stash[_SYNCER],
+            today=datetime.now(UTC).date(),
         )
         if self._result.verdict is Verdict.error:
             raise CannotTell(self._result)

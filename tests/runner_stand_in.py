@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 from harness.errors import Location, ScenarioError
@@ -21,11 +22,20 @@ CALLS = "HARNESS_TEST_CALLS"
 
 
 def run_file(
-    path: str, *, id: str, file: str, syncer: str = "reference", sweeps: bool = True, timeout: float | None = 60
+    path: str,
+    *,
+    id: str,
+    file: str,
+    syncer: str = "reference",
+    sweeps: bool = True,
+    timeout: float | None = 60,
+    memory_mib: int | None = None,
+    every_block: bool = False,
+    today: date | None = None,
 ) -> ScenarioResult:
     if CALLS in os.environ:
         with Path(os.environ[CALLS]).open("a", encoding="utf-8") as calls:
-            calls.write(f"{id} {file} {syncer} {sweeps} {timeout}\n")
+            calls.write(f"{id} {file} {syncer} {sweeps} {timeout} {memory_mib} {every_block} {today}\n")
     name = Path(path).name
     if "dies" in name:
         os._exit(0)

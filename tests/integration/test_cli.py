@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -324,14 +325,24 @@ def test_a_process_that_dies_with_anothers_syncer_is_a_break(write: Write, harne
 def test_options_reach_the_runner(write: Write, harness_: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     write("scenarios/a.yaml")
     monkeypatch.setenv(runner_stand_in.CALLS, "calls")
+    harness_("run", "--today", "2026-12-31")
+    harness_("run", "--no-sweeps", "--timeout", "2.5", "--memory", "64", "--today", "2024-02-29", "scenarios/a.yaml")
+    harness_("run", "--timeout", "0", "--memory", "0", "--every-block", "--today", "2026-12-31")
     harness_("run")
-    harness_("run", "--no-sweeps", "--timeout", "2.5", "scenarios/a.yaml")
-    harness_("run", "--timeout", "0")
-    assert Path("calls").read_text().splitlines() == [
-        "a.yaml scenarios/a.yaml reference True 60.0",
-        "a.yaml scenarios/a.yaml reference False 2.5",
-        "a.yaml scenarios/a.yaml reference True None",
+    *calls, without_today = Path("calls").read_text().splitlines()
+    assert calls == [
+        "a.yaml scenarios/a.yaml reference True 60.0 2048 False 2026-12-31",
+        "a.yaml scenarios/a.yaml reference False 2.5 64 False 2024-02-29",
+        "a.yaml scenarios/a.yaml reference True None None True 2026-12-31",
     ]
+    today = date.fromisoformat(without_today.split()[-1])
+    assert abs(today - datetime.now(UTC).date()) <= timedelta(days=1)
+
+
+@pytest.mark.parametrize("day", ["31.12.2026", "2026-02-30", "tomorrow"])
+def test_a_day_that_is_none_is_refused(day: str, write: Write, harness_: Harness) -> None:
+    write("scenarios/a.yaml")
+    assert harness_("run", "--today", day) == 2
 
 
 def test_an_interrupt_ends_the_run_at_once_without_reports_or_processes(write: Write) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -144,10 +145,12 @@ def test_the_option_goes_before_the_ini_file(project: Project, monkeypatch: pyte
     project.pytester.makeini("[pytest]\nharness_scenarios = scenarios\nharness_syncer = my_syncer:make\n")
     project.run().stdout.fnmatch_lines(["harness: syncer my_syncer:make"])
     project.run("--harness-syncer", "my_syncer:other").assert_outcomes(passed=1)
-    assert calls.read_text().splitlines() == [
-        "first.yaml scenarios/first.yaml my_syncer:make True 60",
-        "first.yaml scenarios/first.yaml my_syncer:other True 60",
+    days = [line.rpartition(" ") for line in calls.read_text().splitlines()]
+    assert [line for line, _, _ in days] == [
+        "first.yaml scenarios/first.yaml my_syncer:make True 60 None False",
+        "first.yaml scenarios/first.yaml my_syncer:other True 60 None False",
     ]
+    assert all(date.fromisoformat(day) for _, _, day in days)
 
 
 def test_a_syncer_that_is_not_there_is_named(project: Project) -> None:
