@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import traceback
 from collections import defaultdict
@@ -11,10 +12,12 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
+from harness.diagnosis import Diagnosis, Run, explain, first_failure, told
 from harness.errors import ExecutionError, Problem, ScenarioError
 from harness.judging import block_of, contradictions, count_checks, judge, place_of
 from harness.ledger.bookkeeping import InconsistentLedger, Refusal
 from harness.probing import ELSEWHERE, ask_elsewhere, conservation
+from harness.reconcile.causes import Cause
 from harness.reconcile.diff import Break, Diff
 from harness.reconcile.laws import LawRaised
 from harness.reconcile.rules import accept_known, tolerance_uses
@@ -82,6 +85,7 @@ def run_file(
         memory_mib=memory_mib,
         every_block=every_block,
         today=today,
+        command=f"harness run {shlex.quote(file)} --syncer {shlex.quote(syncer)}",
     )
 
 
@@ -95,8 +99,12 @@ def run_scenario(
     memory_mib: int | None = DEFAULT_MEMORY_MIB,
     every_block: bool = False,
     today: date | None = None,
+    command: str = "",
 ) -> ScenarioResult:
-    """Run a scenario that is loaded already; see :func:`run_file`."""
+    """Run a scenario that is loaded already; see :func:`run_file`.
+
+    ``command`` is what a diagnosis says reproduces it.
+    """
     began = time.perf_counter()
 
     def failed(message: str, problems: Sequence[Problem] = (), *, internal: bool = False) -> ScenarioResult:
@@ -113,7 +121,16 @@ def run_scenario(
 
     try:
         limits = _Limits(timeout=timeout, memory_mib=memory_mib)
-        result = _run(scenario, factory, id=id, sweeps=sweeps, limits=limits, every_block=every_block, began=began)
+        result = _run(
+            scenario,
+            factory,
+            id=id,
+            sweeps=sweeps,
+            limits=limits,
+            every_block=every_block,
+            command=command,
+            began=began,
+        )
     except ScenarioError as error:
         return failed(str(error), error.problems)
     except ExecutionError as error:
@@ -152,6 +169,7 @@ def _run(
     sweeps: bool,
     limits: _Limits,
     every_block: bool,
+    command: str,
     began: float,
 ) -> ScenarioResult:
     played = play(scenario)
@@ -187,14 +205,20 @@ def _run(
     if sweeps and "schedules-agree" not in off and not failures:
         found = list(breaks.values())
         swept.extend(sweep(played, factory, plain, states, found, seed=id, memory=memory, **limits))
-        for run in swept:
-            for broken in run.breaks:
-                breaks.setdefault((run.name, *identity(broken)), broken)
+        for one in swept:
+            for broken in one.breaks:
+                breaks.setdefault((one.name, *identity(broken)), broken)
+    run = Run(played=played, factory=factory, memory=memory, **limits)
+    diagnosis = first_failure(run, plain, diffs, swept)
+    if diagnosis is not None:
+        breaks.update(_explained(run, plain, diffs, breaks, diagnosis))
+        breaks.update(_with_cause(breaks, diagnosis))
     return ScenarioResult(
         id=id,
         file=scenario.file,
         title=scenario.title,
         tags=scenario.tags,
+        diagnosis=None if diagnosis is None else told(run, diagnosis, command),
         verdict=_verdict(tuple(breaks.values()), internal=bool(failures)),
         error=f"the harness failed in {id}: {'; '.join(failures)}" if failures else None,
         problems=(),
@@ -207,8 +231,8 @@ def _run(
         ),
         timeline=_timeline(played),
         source=scenario.text,
-        sweeps=tuple(run.name for run in swept),
-        checks=sum(count_checks(point) for point in (*plain, *(point for run in swept for point in run.points))),
+        sweeps=tuple(one.name for one in swept),
+        checks=sum(count_checks(point) for point in (*plain, *(point for one in swept for point in one.points))),
         seconds=time.perf_counter() - began,
         laws_off=scenario.laws_off,
         tolerances=tolerance_uses(
@@ -216,6 +240,40 @@ def _run(
         ),
         known=scenario.known,
     )
+
+
+_Breaks = dict[tuple[object, ...], Break]
+
+
+_WEAK = (Cause.missed, Cause.doubled)
+"""What is left when nothing more telling is known: only the guilty break has been asked about in other ways."""
+
+
+def _explained(
+    run: Run, points: Sequence[Point], diffs: Sequence[Diff], breaks: _Breaks, diagnosis: Diagnosis
+) -> _Breaks:
+    """Give every break of the plain run its cause, where evidence decides it."""
+    guilty = None if diagnosis.finding is None else diagnosis.finding.cause
+    explained: _Breaks = {}
+    for point, diff in zip(points, diffs, strict=True):
+        for broken in diff.breaks:
+            key = identity(broken)
+            finding = explain(run, point, broken, diff.breaks) if key in breaks and key not in explained else None
+            if finding is not None and (finding.cause not in _WEAK or finding.cause is guilty):
+                explained[key] = replace(broken, cause=finding.cause.value)
+    return explained
+
+
+def _with_cause(breaks: _Breaks, diagnosis: Diagnosis) -> _Breaks:
+    """Give the guilty break the cause that the diagnosis found, which knows more than the break alone."""
+    if diagnosis.finding is None:
+        return {}
+    wanted = identity(diagnosis.guilty)
+    return {
+        key: replace(broken, cause=diagnosis.finding.cause.value)
+        for key, broken in breaks.items()
+        if identity(broken) == wanted
+    }
 
 
 def _sync_point(point: Point, diff: Diff, state: Mapping[str, Any]) -> SyncPointResult:

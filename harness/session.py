@@ -43,6 +43,8 @@ class Variation:
     """Books go through JSON, and a fresh syncer takes over, between any two operations."""
     late: bool = False
     """Each operation is asked for when the whole chain is there, with more blocks on top of its end block."""
+    early: bool = False
+    """No block stands above an operation's end."""
     killed: bool = False
     """Each operation is stopped at its first view call, then asked again of a fresh syncer and stopped at its second,
     and so on until it comes through."""
@@ -247,7 +249,7 @@ class Session:
 
     def _ask(self, operation: Operation, before: Books, death: _Death | None = None) -> Books | str | Failure:
         """Ask for one operation: books, or the words of a refusal, or how it failed."""
-        head = self._played.chain.head if self._variation.late else operation.head
+        head = self._head(operation)
         view = View(
             Node(self._played.chain, head=head, chain_id=self._chain_id),
             end_block=operation.end_block,
@@ -302,6 +304,11 @@ class Session:
         """
         if answer is not given and given != before:
             self._changed_given = True
+
+    def _head(self, operation: Operation) -> int:
+        if self._variation.early:
+            return operation.end_block
+        return self._played.chain.head if self._variation.late else operation.head
 
     def _chunk(self, operation: Operation) -> int | None:
         if self._variation.whole:

@@ -55,6 +55,20 @@ class Cause(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """What asking for the same operation in other ways shows; None: not tried."""
+
+    lost_by_resuming: bool | None = None
+    """Whether a sync that did not stop where this one began finds what is missing."""
+    right_in_one_chunk: bool | None = None
+    """Whether the operation is right when everything is one chunk."""
+    right_at_the_head: bool | None = None
+    """Whether it is right when there are no blocks above its end."""
+    right_without_restarts: bool | None = None
+    """Whether it is right when the syncer was never started anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What is known of one failure at its first bad block."""
 
@@ -63,6 +77,7 @@ class Case:
     breaks: tuple[Break, ...]
     """Everything that is wrong there."""
     expected: Books
+    """What must be; where a refusal is due, the books as they were."""
     actual: Books
     ledger: Ledger
     operation: str
@@ -71,8 +86,13 @@ class Case:
     """The last block scanned when the operation began."""
     end_block: int
     head: int
-    fresh_has_it: bool | None = None
-    """Whether a sync from the deployment on, with fresh books, shows the same break; None: not tried."""
+    idle: bool = False
+    """Whether the operation's end was reached before, so that nothing but time stamps may change."""
+    due_refusal: str | None = None
+    """Why the operation must be refused, if it must."""
+    refused_up_to: int | None = None
+    """Where an operation ended that was rightly refused just before this one."""
+    probes: Probes = Probes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +144,80 @@ def _by_sweep(case: Case) -> Finding | None:
     return Finding(cause=named[0], evidence=named[1]) if named is not None else None
 
 
+def _by_probe(case: Case) -> Finding | None:
+    """What another way of asking for the same operation shows."""
+    if case.probes.right_without_restarts:
+        return Finding(
+            cause=Cause.not_restart_safe, evidence="The same syncer that is never started anew gets it right."
+        )
+    if case.probes.right_in_one_chunk:
+        return Finding(cause=Cause.chunk_dependent, evidence="Read in one chunk, the same blocks give the right books.")
+    return None
+
+
+def _idle(case: Case) -> Finding | None:
+    if not case.idle or case.broken.field in _STAMPS:
+        return None
+    return Finding(
+        cause=Cause.not_repeatable,
+        evidence=f"Block {case.end_block} was synced before; synced again, nothing but time stamps may change.",
+    )
+
+
+_STAMPS = frozenset({"treasury.last_cycle_at", "treasury.last_updated_at"})
+
+
+def _refusals(case: Case) -> Finding | None:
+    """Operations that should have been refused, or should not."""
+    broken = case.broken
+    if broken.kind is BreakKind.not_refused and case.due_refusal is not None:
+        if "cycle" in case.due_refusal:
+            return Finding(cause=Cause.wrong_cycle, evidence=f"It is booked although {case.due_refusal}.")
+        if "paid out" in case.due_refusal:
+            return _leg_without_position(case)
+    if broken.kind is BreakKind.refused and _new_skipped(case.expected, case.cursor):
+        return Finding(
+            cause=Cause.zero_or_dust_leg, evidence="The leg that it refuses is within the asset's dust limit."
+        )
+    if (broken.field or "").endswith("other_data.skipped_legs"):
+        return Finding(
+            cause=Cause.zero_or_dust_leg,
+            evidence=f"The call skips {broken.expected} as dust, and the books list {broken.actual}.",
+        )
+    return None
+
+
+def _leg_without_position(case: Case) -> Finding | None:
+    if case.refused_up_to is not None and case.refused_up_to >= case.end_block:
+        return Finding(
+            cause=Cause.hole_after_resume,
+            evidence=f"It was refused once, up to block {case.refused_up_to}; asked again, it passes over it.",
+        )
+    if _new_skipped(case.actual, case.cursor):
+        return Finding(
+            cause=Cause.zero_or_dust_leg, evidence="The leg is skipped as dust, and it is above the asset's dust limit."
+        )
+    return Finding(cause=Cause.missed, evidence="The leg is nowhere in the books, neither booked nor skipped.")
+
+
+def _new_skipped(books: Books, cursor: int | None) -> bool:
+    return any(
+        (entry.update.other_data or {}).get("skipped_legs")
+        for entry in entries(books)
+        if cursor is None or (entry.update.block_number or 0) > cursor
+    )
+
+
+def _at_the_head(case: Case) -> Finding | None:
+    if not case.probes.right_at_the_head:
+        return None
+    return Finding(
+        cause=Cause.moving_head_read,
+        evidence=f"With no blocks above its end, {case.end_block}, the operation is right; with {case.head} as the "
+        "newest it is not.",
+    )
+
+
 def _by_schedule(case: Case) -> Finding | None:
     if case.broken.sweep is None:
         return None
@@ -169,11 +263,9 @@ def _surplus(case: Case) -> Finding | None:
             cause=Cause.balance_booked_as_flow,
             evidence=f"Its quantity, {_text(update.quantity)}, is what balance and books differ by; no call moved it.",
         )
-    trade = _trade_behind(case, update)
-    if trade is not None:
+    if _trade_behind(case, update):
         return Finding(
-            cause=Cause.balance_booked_as_flow,
-            evidence=f"Transaction {trade} is a trade of the manager's: a balance changed, and nobody invested.",
+            cause=Cause.phantom, evidence="Its transaction is a trade of the manager's: nobody invested or redeemed."
         )
     known = {plain_hash(transaction.hash) for transaction in case.ledger.transactions}
     if update.tx_hash is None or plain_hash(update.tx_hash) not in known:
@@ -185,10 +277,10 @@ def _surplus(case: Case) -> Finding | None:
 
 def _doubled(case: Case, update: BalanceUpdate) -> Finding:
     block = update.block_number
-    if case.cursor is not None and block is not None and block <= case.cursor and case.fresh_has_it is not True:
+    if case.cursor is not None and block is not None and block <= case.cursor:
         return Finding(
-            cause=Cause.cursor_behind,
-            evidence=f"Block {block} had been read up to the last block scanned, {case.cursor}, and was read again.",
+            cause=Cause.doubled,
+            evidence=f"Block {block} was scanned before (the last one was {case.cursor}), and is read again.",
         )
     return Finding(cause=Cause.doubled, evidence=f"One log of block {block} gives two updates in one sync.")
 
@@ -216,10 +308,16 @@ def _missing(case: Case) -> Finding | None:
     plugged = _plugged(case, entry)
     if plugged is not None:
         return plugged
-    if case.fresh_has_it is False and case.operation == "sync":
+    block = update.block_number or 0
+    if case.refused_up_to is not None and case.cursor is not None and case.cursor < block <= case.refused_up_to:
         return Finding(
             cause=Cause.hole_after_resume,
-            evidence="A sync with fresh books from the deployment on has the update, the resumed one lacks it.",
+            evidence=f"A sync up to block {case.refused_up_to} was refused; asked again, block {block} is passed over.",
+        )
+    if case.probes.lost_by_resuming:
+        return Finding(
+            cause=Cause.hole_after_resume,
+            evidence=f"A sync that did not stop at block {case.cursor} has the update, the resumed one lacks it.",
         )
     legs = [other for other in entries(case.expected) if _same_call(other.update, update)]
     booked = [other for other in legs if _twin(case.actual, other) is not None]
@@ -239,7 +337,7 @@ def _how_missed(update: BalanceUpdate, others_booked: bool) -> str:
         )
     if others_booked:
         return "Other legs of the same call are booked."
-    return f"Its log is on chain in block {update.block_number}, and neither this sync nor a fresh one books it."
+    return f"Its log is on chain in block {update.block_number}, and no sync books it."
 
 
 def _plugged(case: Case, entry: Entry) -> Finding | None:
@@ -290,7 +388,7 @@ def _wrong_value(case: Case) -> Finding | None:
         return None
     match (broken.field or "").rpartition(".")[2]:
         case "quantity":
-            return _wrong_quantity(expected.update, actual.update)
+            return _wrong_quantity(case, expected.update, actual.update)
         case "usd_value":
             return _wrong_worth(case, expected.update, actual.update)
         case "owner_address":
@@ -315,7 +413,7 @@ def _wrong_value(case: Case) -> Finding | None:
     return None
 
 
-def _wrong_quantity(expected: BalanceUpdate, actual: BalanceUpdate) -> Finding | None:
+def _wrong_quantity(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) -> Finding | None:
     wanted, found = exact(expected.quantity), exact(actual.quantity)
     if found == -wanted:
         return Finding(cause=Cause.sign, evidence=f"actual = −expected: {_text(actual.quantity)}.")
@@ -325,7 +423,11 @@ def _wrong_quantity(expected: BalanceUpdate, actual: BalanceUpdate) -> Finding |
             cause=Cause.scale, evidence=f"actual / expected = {'−' if found * wanted < 0 else ''}10^{power}."
         )
     decimals = expected.asset.decimals
-    if _through_a_double(wanted, found, decimals):
+    donated = _donated(case, expected, (found - wanted) * 10**decimals)
+    if donated is not None:
+        return donated
+    alone = expected.tx_hash is not None or len(_interest(case.expected, expected)) == 1
+    if alone and _through_a_double(wanted, found, decimals):
         return Finding(
             cause=Cause.float,
             evidence=f"{_text(actual.quantity)} is {_text(expected.quantity)} after a pass through a float.",
@@ -335,6 +437,66 @@ def _wrong_quantity(expected: BalanceUpdate, actual: BalanceUpdate) -> Finding |
             cause=Cause.balance_booked_as_flow, evidence="The quantity booked is the whole balance after the event."
         )
     return None
+
+
+def _donated(case: Case, expected: BalanceUpdate, gap: Fraction) -> Finding | None:
+    """A deposit that is too large by what was sent straight to the holder."""
+    symbol, block = case.ledger.setting.symbol_of(expected.asset), expected.block_number
+    if symbol is None or block is None or gap <= 0:
+        return None
+    for move in case.ledger.moves_between(symbol, block, block):
+        if move.kind == "donated" and move.raw == gap:
+            return Finding(
+                cause=Cause.donation_booked_as_deposit,
+                evidence=f"It is too large by {format_units(move.raw, expected.asset.decimals)} {symbol}, just what "
+                f"was sent straight to the holder in block {block}.",
+            )
+    return None
+
+
+def _interest(books: Books, like: BalanceUpdate) -> list[Entry]:
+    """The interest updates of one asset and block."""
+    return [
+        entry
+        for entry in entries(books)
+        if entry.update.cause is BalanceUpdateCause.interest
+        and entry.update.asset == like.asset
+        and entry.update.block_number == like.block_number
+    ]
+
+
+def _parts(case: Case) -> Finding | None:
+    """A gain, or a leg, that is booked in full and in the wrong places."""
+    broken = case.broken
+    if broken.field not in (None, "quantity") or broken.kind is BreakKind.law:
+        return None
+    entry = _expected_entry(case) or _actual_entry(case)
+    if entry is None:
+        return None
+    update = entry.update
+    if update.cause is BalanceUpdateCause.interest:
+        due, booked = _interest(case.expected, update), _interest(case.actual, update)
+    else:
+        due = [other for other in entries(case.expected) if _same_leg(other.update, update)]
+        booked = [other for other in entries(case.actual) if _same_leg(other.update, update)]
+    if len(due) + len(booked) <= 2 or {_part(part) for part in due} == {_part(part) for part in booked}:
+        return None
+    total = sum(exact(part.update.quantity) for part in due)
+    if not booked or total != sum(exact(part.update.quantity) for part in booked):
+        return None
+    return Finding(
+        cause=Cause.wrong_position,
+        evidence=f"The parts add up to {_number(Fraction(total))} {update.asset.token_symbol}, as they must, "
+        "and the positions get others than they should.",
+    )
+
+
+def _same_leg(left: BalanceUpdate, right: BalanceUpdate) -> bool:
+    return _same_call(left, right) and left.asset == right.asset
+
+
+def _part(entry: Entry) -> tuple[int | None, Decimal]:
+    return entry.holder_id, entry.update.quantity
 
 
 def _wrong_worth(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) -> Finding | None:
@@ -414,10 +576,10 @@ def _cursor(case: Case) -> Finding | None:
     if case.broken.field not in ("treasury.last_block_scanned", "interest.last_sync_block"):
         return None
     found, wanted = _integer(case.broken.actual), _integer(case.broken.expected)
-    if wanted is None:
+    if wanted is None and found is None:
         return None
-    where = f"{case.broken.field} is {case.broken.actual}, and the operation ended at block {wanted}."
-    if found is None or found < wanted:
+    where = f"{case.broken.field} is {case.broken.actual} and should be {case.broken.expected}."
+    if found is None or (wanted is not None and found < wanted):
         return Finding(cause=Cause.cursor_behind, evidence=where)
     return Finding(cause=Cause.cursor_ahead, evidence=where)
 
@@ -443,7 +605,11 @@ def _price_of_reserve(case: Case) -> Finding | None:
 
 _RULES: tuple[Rule, ...] = (
     _by_sweep,
+    _by_probe,
+    _idle,
+    _refusals,
     _beyond_the_end,
+    _parts,
     _surplus,
     _missing,
     _wrong_value,
@@ -453,6 +619,7 @@ _RULES: tuple[Rule, ...] = (
     _cursor,
     _cycle,
     _price_of_reserve,
+    _at_the_head,
     _by_schedule,
 )
 
@@ -546,16 +713,16 @@ def _is_remainder(entry: Entry) -> bool:
     return update.tx_hash is None and update.cause in (BalanceUpdateCause.deposit, BalanceUpdateCause.redemption)
 
 
-def _trade_behind(case: Case, update: BalanceUpdate) -> str | None:
+def _trade_behind(case: Case, update: BalanceUpdate) -> bool:
     if update.tx_hash is None:
-        return None
+        return False
     wanted = plain_hash(update.tx_hash)
     for _, holding in holdings(case.expected):
         if isinstance(holding, Position):
             for trade in holding.trades:
                 if trade.tx_hash is not None and plain_hash(trade.tx_hash) == wanted:
-                    return trade.tx_hash
-    return None
+                    return True
+    return False
 
 
 def _who(case: Case, update: BalanceUpdate) -> str:

@@ -51,7 +51,7 @@ def _statement(
     ledger: Ledger,
     block: int,
 ) -> Statement | None:
-    opening, closing = _held(before, asset), _held(actual, asset)
+    opening, closing = held_raw(before, asset), held_raw(actual, asset)
     on_chain = ledger.balance(symbol, block)
     known = asset.address == ledger.setting.reserve_asset.address or any(
         position.asset == asset for position in every_position(actual)
@@ -74,7 +74,7 @@ def _statement(
     )
 
 
-def _held(books: Books, asset: AssetIdentifier) -> int:
+def held_raw(books: Books, asset: AssetIdentifier) -> int:
     """What the books hold of an asset in reserves and positions not closed, base units (fractions of one cut off)."""
     return _units(
         sum(

@@ -16,6 +16,7 @@ from harness.errors import Location, Problem
 from harness.reconcile.diff import Break, Statement
 from harness.reconcile.rules import ToleranceUse
 from harness.scenario.model import Known, LawOff
+from harness.units import Token
 
 SCHEMA = 1
 """Version of the JSON's shape."""
@@ -86,6 +87,36 @@ class TimelineBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SidesAt:
+    """What books and chain held of one asset at a block, base units."""
+
+    token: Token
+    block: int
+    books: int
+    chain: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosisResult:
+    """Where a scenario's books first went wrong, and why."""
+
+    block: int
+    """The first bad block: synced up to the one before, the books are right."""
+    guilty: Break
+    """The break that it begins with."""
+    cause: str | None
+    """From the closed list; None: unknown."""
+    evidence: str | None
+    """What the cause was decided by."""
+    sides: tuple[SidesAt, ...]
+    """Chain beside books: at the block before, where that can be synced to, and at the first bad block."""
+    syncs: int
+    """How many extra syncs it took to find."""
+    command: str
+    """What reproduces it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioResult:
     """What came out of one scenario."""
 
@@ -118,6 +149,8 @@ class ScenarioResult:
     """What it tolerates, and how much of that was used."""
     known: Known | None = None
     """The breaks that it accepts, and until when."""
+    diagnosis: DiagnosisResult | None = None
+    """Of the first failure, if there is one."""
     accepted: tuple[Break, ...] = ()
     """Those of them that were found: no breaks for the verdict."""
 
@@ -417,6 +450,7 @@ def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
         "laws_off": [{"law": off.law, "reason": off.reason, "line": off.location.line} for off in result.laws_off],
         "tolerances": [_tolerance_json(use) for use in result.tolerances],
         "known": None if result.known is None else _known_json(result.known, result.accepted),
+        "diagnosis": None if result.diagnosis is None else _diagnosis_json(result.diagnosis),
         "sweeps": result.sweeps,
         "checks": result.checks,
     }
@@ -446,6 +480,31 @@ def _known_json(known: Known, accepted: Sequence[Break]) -> dict[str, Any]:
         "until": known.until.isoformat(),
         "line": known.location.line,
         "accepted": [_break_json(found) for found in accepted],
+    }
+
+
+def _diagnosis_json(found: DiagnosisResult) -> dict[str, Any]:
+    def side(at: SidesAt) -> dict[str, Any]:
+        gap = at.books - at.chain
+        return {
+            "asset": at.token.symbol,
+            "block": at.block,
+            "books": {"raw": str(at.books), "tokens": at.token.format(at.books)},
+            "chain": {"raw": str(at.chain), "tokens": at.token.format(at.chain)},
+            "gap": {"raw": str(gap), "tokens": at.token.format(gap)},
+        }
+
+    return {
+        "first_bad_block": found.block,
+        "cause": found.cause,
+        "evidence": found.evidence,
+        "sentence": found.guilty.sentence,
+        "transaction": found.guilty.transaction,
+        "log_index": found.guilty.log_index,
+        "line": None if found.guilty.location is None else found.guilty.location.line,
+        "sides": [side(at) for at in found.sides],
+        "syncs": found.syncs,
+        "command": found.command,
     }
 
 
