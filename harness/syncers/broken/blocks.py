@@ -169,22 +169,25 @@ class InitialisedAtHead(ReferenceSyncer):
 
 @broken("cursor_moved_before_events", cause="hole after resume")
 class CursorMovedBeforeEvents(ReferenceSyncer):
-    """A cursor outside the books is moved before events are read, so a sync that fails leaves a hole behind it."""
+    """A range is noted as read before it is, outside the books, and a sync after one that failed goes on behind it."""
 
-    scanned: ClassVar[dict[str, int]] = {}
-    """By vault: kept for the process, as a cache on disk would be."""
+    under_way: ClassVar[dict[str, int]] = {}
+    """The last block of the range being read, by vault: it outlives a process's syncers, as a file would."""
 
     def initialise(self, view: ChainView, books: Books) -> Books:
-        books = super().initialise(view, books)
-        self.scanned.pop(self.vault, None)
-        return books
+        self.under_way.pop(self.vault, None)
+        return super().initialise(view, books)
 
     def first_block(self, books: Books) -> int:
-        return max(super().first_block(books), self.scanned.get(self.vault, 0) + 1)
+        return max(super().first_block(books), self.under_way.get(self.vault, 0) + 1)
 
     def flow_ranges(self, start_block: int, end_block: int, chunk: int | None) -> Iterator[tuple[int, int]]:
-        self.scanned[self.vault] = end_block
+        self.under_way[self.vault] = end_block
         return super().flow_ranges(start_block, end_block, chunk)
+
+    def cursor_after(self, work: Work) -> int:
+        self.under_way.pop(self.vault, None)
+        return super().cursor_after(work)
 
 
 @broken("seen_events_in_memory", cause="not restart-safe")
@@ -219,7 +222,7 @@ class IdleSyncReadsAgain(ReferenceSyncer):
             self.book_flows(work, self.read_flows(work, self._kind(), block, block))
 
 
-@broken("idle_sync_unnoted", cause=None)
+@broken("idle_sync_unnoted", cause="wrong cycle")
 class IdleSyncUnnoted(ReferenceSyncer):
     """A sync without new blocks leaves both timestamps as they were."""
 

@@ -77,7 +77,7 @@ class PrincipalNotLowered(ReferenceSyncer):
 # -- ids and refs
 
 
-@broken("position_legs_without_ref", cause="missed")
+@broken("position_legs_without_ref", cause=None)
 class PositionLegsWithoutRef(ReferenceSyncer):
     """The treasury refers to what reaches or leaves the reserve only."""
 
