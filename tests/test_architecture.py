@@ -39,9 +39,12 @@ MAY_IMPORT = {
     "judging": {"reconcile", "scenario", "books", "ledger", "world", "session"},
     "probing": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging"},
     "sweeps": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging", "schedules"},
+    "diagnosis": {
+        *("report", "reconcile", "scenario", "books", "ledger", "world", "session", "judging", "sweeps"),
+    },
     "runner": {
         *("reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"),
-        *("report", "schedules", "session", "judging", "sweeps", "probing"),
+        *("report", "schedules", "session", "judging", "sweeps", "probing", "diagnosis"),
     },
     # top
     "cli": {"report", "reconcile", "scenario", "syncers", "runner"},
