@@ -22,6 +22,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from harness.reconcile.diff import ItemKind
+from harness.report.allowances import allowances_text, allowed_text, used_text
 from harness.report.results import (
     Verdict,
     counts_text,
@@ -85,6 +86,7 @@ def to_html(run: RunResult) -> str:
             script=Markup(script),  # noqa: S704
             headline=headline(run),
             largest=_largest(run, views),
+            allowances=allowances_text(run),
             counts=counts_text(run),
             verdict=_run_verdict(run),
             tally=_tally(run),
@@ -398,6 +400,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        allowed=allowed_text,
         amount=_amount,
         error=error_text,
         gap=gap_text,
@@ -407,6 +410,7 @@ def _environment() -> Environment:
         signed_usd=lambda worth: usd(worth, signed=True),
         time=_time,
         tokens=gap_tokens,
+        used=used_text,
         worth=gap_worth,
     )
     return environment

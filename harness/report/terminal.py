@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.reconcile.diff import Break
+from harness.report.allowances import allowances_text
 from harness.report.results import (
     RunResult,
     ScenarioResult,
@@ -61,6 +62,8 @@ def print_summary(console: Console, run: RunResult) -> None:
     _print(console, Text(headline(run), style=style))
     if (largest := largest_gap_text(run)) is not None:
         _print(console, _indented(largest))
+    if (allowed := allowances_text(run)) is not None:
+        _print(console, Text(allowed))
     _print(console, Text(counts_text(run)))
 
 
