@@ -554,3 +554,24 @@ def test_worth_is_the_double_nearest_to_the_exact_product() -> None:
     hand.sync()
     exact = Fraction(333_333_333_333_333_333, 10**6) * Fraction(100_000_007, 10**8)
     assert exact.numerator / exact.denominator == hand.updates()[0].usd_value
+
+
+def test_interest_starts_at_the_oldest_of_several_openings() -> None:
+    hand = credit(600, 400)
+    hand.sync()
+    hand.sync_interest()
+    distribution = hand.books.sync.interest.last_distribution
+    assert distribution is not None
+    assert hand.time(4) == distribution.start
+
+
+def test_a_second_redemption_in_one_sync_is_shared_by_the_same_bases() -> None:
+    hand = credit(100)
+    hand.redeem(("aUSDC", 60))
+    hand.sync()
+    hand.trade(AUSDC, 100, -100, "new")
+    for _ in range(2):
+        hand.redeem(("aUSDC", 20))
+    hand.sync()
+    assert [-10, -10, -10, -10] == [int(one.quantity * 10**6) for one in hand.updates()[-4:]]
+    assert [20, 80] == [position.quantity_raw for position in hand.books.portfolio.open_positions.values()]
