@@ -58,10 +58,11 @@ class EnzymeKind:
 
     def deploy(self) -> Generator[Call, Outcome, Deployed]:
         tracked = [] if self._spec.tracked is None else [self._around.tokens[symbol] for symbol in self._spec.tracked]
+        # The second fund stands first: a syncer that takes the deployer's first fund, whosever it is, is seen.
+        _, second_vault, self._second_comptroller = yield from self._create("Second Fund", "SECOND", [])
         transaction, self._vault, self._comptroller = yield from self._create(
             self._spec.name, self._spec.symbol, tracked
         )
-        _, second_vault, self._second_comptroller = yield from self._create("Second Fund", "SECOND", [])
         stranger = self._around.stranger
         approve = ERC20.encode("approve", self._second_comptroller, 2**256 - 1)
         yield from send(stranger, self._reserve, approve)
