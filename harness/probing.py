@@ -117,7 +117,7 @@ def _not_refused(point: Point, where: str) -> Break:
         sentence=f"Pointed at {where} and asked to sync these books at block {operation.end_block}, the syncer did not "
         f"{did}; {ending}.",
         field=ELSEWHERE,
-        expected="a refusal, the books untouched",
+        expected=f"{where} is refused, the books untouched",
         actual=ending,
         block=operation.end_block,
         location=operation.location,

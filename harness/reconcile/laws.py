@@ -149,7 +149,10 @@ def books_equal_chain(checkpoint: Checkpoint) -> Iterator[Violation]:
 
 
 def ids_and_refs_match(checkpoint: Checkpoint) -> Iterator[Violation]:
-    """Want update ids unique and rising, and one ref for each update whose cause has refs (law 3)."""
+    """Want update ids unique and rising, and one ref for each update whose cause has refs (law 3).
+
+    Precondition: none.
+    """
     found = entries(checkpoint.books)
     count = Counter(entry.update.balance_update_id for entry in found)
     for update_id, times in count.items():
