@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.books import Books
-from harness.books.executor import book_trade
-from harness.errors import BooksError
+from harness.books import Books, copy_books
 from harness.judging import block_of, judge
 from harness.ledger.bookkeeping import Operation, Refusal, expected_books
 from harness.reconcile.causes import Case, Finding, Probes, find_cause
@@ -17,7 +15,7 @@ from harness.report.results import DiagnosisResult, SidesAt
 from harness.session import PLAIN, Point, Session, SyncerFactory, Variation
 from harness.sweeps import Swept
 from harness.units import Token
-from harness.world.play import Act, BookAct, Played, RestartAct, SyncAct
+from harness.world.play import Act, Played, RestartAct, SyncAct
 
 _AFTER_ALL = 2**63
 _WHOLE = Variation(name="whole", words="In one chunk", whole=True)
@@ -111,7 +109,7 @@ class _Prober:
 
     def without_restarts(self) -> bool | None:
         """Whether the operation is right after all that came before it, by a syncer that was never started anew."""
-        kept = [act for act in _acts_until(self.run, self.act) if not isinstance(act, RestartAct)]
+        kept = [act for act in _acts_until(self.run, self.act) if not _is_restart_or_elsewhere(act, self.act)]
         operations = sum(isinstance(act, SyncAct) for act in kept) + 1
         if self.syncs + operations > MOST_SYNCS:
             return None
@@ -122,28 +120,32 @@ class _Prober:
                 return None
         return last is not None and last.act is self.act and not judge(self.run.played, last).breaks
 
-    def from_earlier(self, earlier: Point, block: int) -> tuple[Break, ...] | None:
-        """Sync on from where the sync before began, so that its end is no place to resume from.
+    def rewound(self, block: int) -> tuple[Break, ...] | None:
+        """Ask again with the last block scanned set one back, so that the sync does not resume where it did.
 
-        None if that cannot be compared: something else than trades happened in between.
+        What that block held is due again then, and booked again by whoever reads it.
         """
-        if self.syncs >= MOST_SYNCS:
+        cursor = self.act.before.sync.treasury.last_block_scanned
+        if self.syncs >= MOST_SYNCS or cursor is None or self.act.operation.kind != "sync":
             return None
-        start = earlier.act
-        assert isinstance(start, SyncAct), "the sync before is an operation"
-        acts = self.run.played.acts if self.run.acts is None else self.run.acts
-        given, before = earlier.given, start.before
-        for act in acts[_position(acts, start) + 1 : _position(acts, self.act)]:
-            if isinstance(act, SyncAct):
-                return None
-            if isinstance(act, BookAct):
-                try:
-                    given, before = book_trade(given, act.trade), book_trade(before, act.trade)
-                except (BooksError, ValueError):
-                    return None
         self.syncs += 1
-        whole = self.run.retold(self.act, replace(self.act.operation, end_block=block), before)
-        return judge(self.run.played, self.run.session().ask_alone(whole, given)).breaks
+        before, given = _set_back(self.act.before, cursor - 1), _set_back(self.given, cursor - 1)
+        act = self.run.retold(self.act, replace(self.act.operation, end_block=block), before)
+        return judge(self.run.played, self.run.session().ask_alone(act, given)).breaks
+
+
+def _is_restart_or_elsewhere(act: Act, like: SyncAct) -> bool:
+    """Tell restarts, and operations for which the syncer was pointed somewhere else."""
+    if isinstance(act, SyncAct):
+        operation, here = act.operation, like.operation
+        return (operation.chain_id, operation.vault) != (here.chain_id, here.vault)
+    return isinstance(act, RestartAct)
+
+
+def _set_back(books: Books, cursor: int) -> Books:
+    copy = copy_books(books)
+    copy.sync.treasury.last_block_scanned = cursor
+    return copy
 
 
 def _position(acts: Sequence[Act], wanted: Act) -> int:
@@ -195,7 +197,7 @@ def _diagnose(run: Run, earlier: Sequence[Point], point: Point, breaks: tuple[Br
     case = replace(
         _case(run, there, guilty, wrong),
         refused_up_to=_refused_up_to(earlier),
-        probes=_probed(prober, earlier, block, guilty),
+        probes=_probed(prober, block, guilty),
     )
     return Diagnosis(
         block=block,
@@ -210,22 +212,21 @@ def _diagnose(run: Run, earlier: Sequence[Point], point: Point, breaks: tuple[Br
 def _refused_up_to(earlier: Sequence[Point]) -> int | None:
     """Where the operation just before ended, if it was rightly refused."""
     for point in reversed(earlier):
-        if isinstance(point.act, SyncAct):
+        if isinstance(point.act, SyncAct) and point.act.operation.kind == "sync":
             return point.act.operation.end_block if isinstance(point.act.expected, Refusal) else None
     return None
 
 
-def _probed(prober: _Prober, earlier: Sequence[Point], block: int, guilty: Break) -> Probes:
+def _probed(prober: _Prober, block: int, guilty: Break) -> Probes:
     """Ask in other ways, as far as they can tell anything and the number of syncs allows."""
     act, run = prober.act, prober.run
     operation = act.operation
-    before = _sync_before(earlier)
     restarted = any(isinstance(other, RestartAct) for other in _acts_until(run, act))
     chunked = operation.chunk is not None and run.sweep is None
     below = operation.head > operation.end_block and not run.variation.late
     lost: bool | None = None
-    if guilty.kind is BreakKind.missing and before is not None:
-        whole = prober.from_earlier(before, block)
+    if guilty.kind is BreakKind.missing and guilty.transaction is not None:
+        whole = prober.rewound(block)
         lost = None if whole is None else all(_event_of(broken) != _event_of(guilty) for broken in whole)
     return Probes(
         lost_by_resuming=lost,
@@ -233,15 +234,6 @@ def _probed(prober: _Prober, earlier: Sequence[Point], block: int, guilty: Break
         right_in_one_chunk=prober.right(_WHOLE, block) if chunked else None,
         right_at_the_head=prober.right(_EARLY, block) if below else None,
     )
-
-
-def _sync_before(points: Sequence[Point]) -> Point | None:
-    """The last treasury sync that went through, if there is one."""
-    for point in reversed(points):
-        act = point.act
-        if isinstance(act, SyncAct) and act.operation.kind == "sync" and isinstance(act.expected, Books):
-            return point
-    return None
 
 
 def _acts_until(run: Run, act: Act) -> Sequence[Act]:

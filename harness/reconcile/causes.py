@@ -18,6 +18,8 @@ from harness.reconcile.compare import Entry, close, entries, holdings, plain_has
 from harness.reconcile.diff import Break, BreakKind
 from harness.units import exact, format_units
 
+_SINGLE_PRECISION = 1e-6
+"""A worth that is off by less has been rounded on the way; prices differ by more."""
 DUST_RAW = 2
 """A leg of at most so many base units is dust to whoever drops it, whatever the scenario's own limit says."""
 
@@ -188,7 +190,7 @@ def _refusals(case: Case) -> Finding | None:
 
 
 def _leg_without_position(case: Case) -> Finding | None:
-    if case.refused_up_to is not None and case.refused_up_to >= case.end_block:
+    if case.refused_up_to is not None:
         return Finding(
             cause=Cause.hole_after_resume,
             evidence=f"It was refused once, up to block {case.refused_up_to}; asked again, it passes over it.",
@@ -287,6 +289,8 @@ def _doubled(case: Case, update: BalanceUpdate) -> Finding:
 
 def _of_move(move: Move, update: BalanceUpdate) -> Finding:
     quantity = f"{_text(update.quantity)} {update.asset.token_symbol}"
+    if move.kind == "taken" and update.tx_hash is not None:
+        return Finding(cause=Cause.phantom, evidence=f"Tokens were taken out in block {move.block}, by no investor.")
     if move.kind == "donated":
         return Finding(
             cause=Cause.donation_booked_as_deposit,
@@ -296,6 +300,31 @@ def _of_move(move: Move, update: BalanceUpdate) -> Finding:
         cause=Cause.balance_booked_as_flow,
         evidence=f"The balance changed in block {move.block} because it was {move.kind}, and that is no flow.",
     )
+
+
+def _ref(case: Case) -> Finding | None:
+    """Refs that do not repeat their update."""
+    field, kind = case.broken.field or "", case.broken.kind
+    if "balance_update_refs" not in field:
+        return None
+    if field.endswith("balance_update_refs"):
+        if kind is BreakKind.missing:
+            return Finding(cause=Cause.missed, evidence="The update is in the books, and no ref points to it.")
+        if kind is BreakKind.doubled:
+            return Finding(cause=Cause.doubled, evidence="Several refs point to one update.")
+        return None
+    if field.endswith("usd_value"):
+        expected, actual = _real(case.broken.expected), _real(case.broken.actual)
+        if expected is not None and actual and close(-expected, actual):
+            return Finding(cause=Cause.sign, evidence=f"The ref says {actual!r}, and its update {expected!r}.")
+    return None
+
+
+def _real(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _missing(case: Case) -> Finding | None:
@@ -432,11 +461,21 @@ def _wrong_quantity(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) 
             cause=Cause.float,
             evidence=f"{_text(actual.quantity)} is {_text(expected.quantity)} after a pass through a float.",
         )
-    if found == exact(expected.old_balance) + wanted or found == exact(actual.old_balance) + wanted:
+    if found in _balances(case, expected, actual, wanted):
         return Finding(
             cause=Cause.balance_booked_as_flow, evidence="The quantity booked is the whole balance after the event."
         )
     return None
+
+
+def _balances(case: Case, expected: BalanceUpdate, actual: BalanceUpdate, wanted: Fraction) -> set[Fraction]:
+    """What the whole balance was: after the event by either books, or at the end of a block by the chain."""
+    balances = {exact(expected.old_balance) + wanted, exact(actual.old_balance) + wanted}
+    symbol = case.ledger.setting.symbol_of(expected.asset)
+    for block in {case.end_block, expected.block_number or case.end_block}:
+        if symbol is not None:
+            balances.add(Fraction(case.ledger.balance(symbol, block), 10**expected.asset.decimals))
+    return balances
 
 
 def _donated(case: Case, expected: BalanceUpdate, gap: Fraction) -> Finding | None:
@@ -474,6 +513,8 @@ def _parts(case: Case) -> Finding | None:
     if entry is None:
         return None
     update = entry.update
+    if not update.quantity:
+        return None
     if update.cause is BalanceUpdateCause.interest:
         due, booked = _interest(case.expected, update), _interest(case.actual, update)
     else:
@@ -517,8 +558,12 @@ def _wrong_worth(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) -> 
                 cause=Cause.balance_booked_as_flow,
                 evidence=f"It is the worth of the whole balance {words} the event, {_number(held)} {symbol}.",
             )
-    if not expected.quantity:
+    if not expected.quantity or not expected.usd_value:
         return None
+    if abs(actual.usd_value / expected.usd_value - 1) < _SINGLE_PRECISION:
+        return Finding(
+            cause=Cause.float, evidence=f"{actual.usd_value!r} is {expected.usd_value!r} but for rounding too coarse."
+        )
     implied = Fraction(actual.usd_value) / exact(expected.quantity)
     where = _where_priced(case, symbol, implied, block)
     if where is not None:
@@ -528,7 +573,7 @@ def _wrong_worth(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) -> 
 
 def _where_priced(case: Case, symbol: str, implied: Fraction, block: int) -> str | None:
     """Whose price it is, if it is one at all."""
-    if implied <= 0:
+    if implied < 0:
         return None
     for other in range(case.ledger.head, 0, -1):
         if other != block and close(float(case.ledger.price(symbol, other)), float(implied)):
@@ -541,6 +586,21 @@ def _where_priced(case: Case, symbol: str, implied: Fraction, block: int) -> str
     return (
         f"{symbol} is valued at {float(implied):.8g} USD; at block {block} it was "
         f"{float(case.ledger.price(symbol, block)):.8g}."
+    )
+
+
+def _plugged_tracker(case: Case) -> Finding | None:
+    """A loan's tracker set to the chain's balance."""
+    field, symbol = case.broken.field or "", case.broken.asset
+    if not field.endswith("last_token_amount") or symbol not in case.ledger.setting.assets or symbol is None:
+        return None
+    decimals = case.ledger.setting.assets[symbol].decimals
+    balance = f"{format_units(case.ledger.balance(symbol, case.end_block), decimals)} {symbol}"
+    if case.broken.actual != balance:
+        return None
+    return Finding(
+        cause=Cause.plugged_balance,
+        evidence=f"The tracker is the chain's balance at block {case.end_block}, {balance}, and no update makes it so.",
     )
 
 
@@ -606,14 +666,16 @@ def _price_of_reserve(case: Case) -> Finding | None:
 _RULES: tuple[Rule, ...] = (
     _by_sweep,
     _by_probe,
+    _balance_without_updates,
     _idle,
     _refusals,
+    _ref,
     _beyond_the_end,
     _parts,
     _surplus,
     _missing,
     _wrong_value,
-    _balance_without_updates,
+    _plugged_tracker,
     _misplaced,
     _old_balance,
     _cursor,

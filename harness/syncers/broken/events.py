@@ -119,7 +119,7 @@ class PaymentIsARedemption(_TransfersBooked):
             yield self.as_flow(log, BalanceUpdateCause.redemption, decode_transfer(log))
 
 
-@broken("shares_received_are_a_deposit", cause="fee shares booked")
+@broken("shares_received_are_a_deposit", cause="phantom")
 class SharesReceivedAreADeposit(_TransfersBooked):
     """Shares that reach somebody without a deposit, as a fee does, are booked as a deposit by the receiver, at par."""
 
