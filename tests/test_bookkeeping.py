@@ -566,12 +566,9 @@ def test_interest_starts_at_the_oldest_of_several_openings() -> None:
 
 
 def test_a_second_redemption_in_one_sync_is_shared_by_the_same_bases() -> None:
-    hand = credit(100)
-    hand.redeem(("aUSDC", 60))
-    hand.sync()
-    hand.trade(AUSDC, 100, -100, "new")
+    hand = credit(100, 100)
     for _ in range(2):
-        hand.redeem(("aUSDC", 20))
+        hand.redeem(("aUSDC", 1))
     hand.sync()
-    assert [-10, -10, -10, -10] == [int(one.quantity * 10**6) for one in hand.updates()[-4:]]
-    assert [20, 80] == [position.quantity_raw for position in hand.books.portfolio.open_positions.values()]
+    # What the first one took still counts: halves again, and the odd unit to the lower id.
+    assert [(1, -1), (1, -1)] == [(one.position_id, int(one.quantity * 10**6)) for one in hand.updates()[-2:]]
