@@ -221,7 +221,8 @@ def _probed(prober: _Prober, block: int, guilty: Break) -> Probes:
     """Ask in other ways, as far as they can tell anything and the number of syncs allows."""
     act, run = prober.act, prober.run
     operation = act.operation
-    restarted = any(isinstance(other, RestartAct) for other in _acts_until(run, act))
+    due = isinstance(act.expected, Books)
+    restarted = due and any(isinstance(other, RestartAct) for other in _acts_until(run, act))
     chunked = operation.chunk is not None and run.sweep is None
     below = operation.head > operation.end_block and not run.variation.late
     lost: bool | None = None

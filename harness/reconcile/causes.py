@@ -308,8 +308,6 @@ def _ref(case: Case) -> Finding | None:
     if "balance_update_refs" not in field:
         return None
     if field.endswith("balance_update_refs"):
-        if kind is BreakKind.missing:
-            return Finding(cause=Cause.missed, evidence="The update is in the books, and no ref points to it.")
         if kind is BreakKind.doubled:
             return Finding(cause=Cause.doubled, evidence="Several refs point to one update.")
         return None
@@ -509,7 +507,8 @@ def _parts(case: Case) -> Finding | None:
     broken = case.broken
     if broken.field not in (None, "quantity") or broken.kind is BreakKind.law:
         return None
-    entry = _expected_entry(case) or _actual_entry(case)
+    found, due_entry = _actual_entry(case), _expected_entry(case)
+    entry = found if broken.kind is BreakKind.unexpected else due_entry or found
     if entry is None:
         return None
     update = entry.update

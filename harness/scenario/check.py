@@ -33,7 +33,7 @@ from harness.scenario.model import (
 )
 from harness.scenario.plan import Clock
 
-_LAST_TIME = datetime(9000, 1, 1)
+_LAST_TIME = datetime(2242, 1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class _Walk:
             try:
                 self._clock.wait(step.duration)
             except OverflowError:
-                self.report(entry.location, "time runs out: this is after the year 9000")
+                self.report(entry.location, "time runs out: this is after the year 2241")
                 return False
         if step.expect is not None:
             self._expect(step.expect)
@@ -160,7 +160,7 @@ class _Walk:
         except OverflowError:
             late = True
         if late:
-            self.report(entry.location, "time runs out: this block is after the year 9000")
+            self.report(entry.location, "time runs out: this block is after the year 2241")
         return not late
 
     # -- chain steps

@@ -129,8 +129,8 @@ def time_at(node: Node) -> datetime:
         at = datetime.fromisoformat(text.rstrip("Z"))
     except ValueError as error:
         fail(node, f"{node.shown} is no time: {error}", expected)
-    if not 1970 <= at.year <= 9000:
-        fail(node, f"{node.shown} is out of range", "a year from 1970 to 9000")
+    if not 1970 <= at.year <= 2241:
+        fail(node, f"{node.shown} is out of range", "a year from 1970 to 2241, as books can say it")
     return at
 
 
