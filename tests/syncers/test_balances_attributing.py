@@ -238,3 +238,8 @@ def test_contradictions_are_refused(transactions, cash, supply, text):
 def test_accessor_that_no_log_names_is_refused():
     with pytest.raises(SyncRefused, match="the vault's accessor at block 9 is one that no log names"):
         OneBlock([], (0, 0), (0, 0), accessor=(ACCESSOR, BOB)).calls()
+
+
+def test_before_the_first_block_there_is_nothing():
+    observer = Observer(OneBlock([], (7, 7), (7, 7)))
+    assert (0, 0, None) == (observer.supply(VAULT, -1), observer.balance(USDC, VAULT, -1), observer.accessor(VAULT, -1))

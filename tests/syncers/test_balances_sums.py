@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from datetime import timedelta
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from eth_abi import encode
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import SyncRefused
+from harness.syncers import balances
 from harness.syncers.balances.shares import apportion, rate_per_year, worth_of
 from harness.syncers.balances.words import (
     Words,
@@ -152,3 +155,28 @@ def test_bloom_filter_holds_what_went_in_and_little_else():
 def test_bloom_filter_of_nothing_holds_nothing():
     assert bytes(256) == bloom_of([])
     assert not may_hold(bytes(256), HOLDER)
+
+
+# -- independence
+
+
+def test_nothing_is_shared_with_the_first_reference():
+    """Nor a decoder of other people's: two that count with the same code would agree on the same mistake."""
+    modules = sorted(Path(balances.__file__).parent.glob("*.py"))
+    assert len(modules) > 5
+    imported = {
+        name
+        for module in modules
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+    own = {name for name in imported if name.startswith("harness.syncers.balances")}
+    allowed = {"harness.books", "harness.books.records", "harness.errors", "harness.syncers.protocol", "harness.units"}
+    assert {name for name in imported - own if name.startswith("harness")} <= allowed
+    assert not any(name.startswith(("eth_abi", "web3")) for name in imported)

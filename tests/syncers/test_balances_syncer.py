@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,14 +76,108 @@ steps:
 """
 
 
+REFUSING = """
+title: What is refused, skipped, and said twice
+tokens:
+  USDC: {decimals: 6, usd: 1}
+  WETH: {decimals: 18, usd: 1600, dust: {absolute: 0.001}}
+  aUSDC: {kind: index_rebase, underlying: USDC}
+vault: {kind: enzyme, reserve: USDC, tracked: [USDC, WETH, aUSDC]}
+steps:
+  - initialise: {end_block: 1}
+    refused: true
+  - mine: 4
+  - initialise:
+    expect:
+      deployment: {block_number: 2}
+  - initialise:
+    refused: true
+  - deposit: {caller: alice, assets: 500}
+  - sync:
+  - sync:
+  - sync: {cycle: 2023-01-01 00:00}
+    refused: cycle
+  - donate: {caller: mallory, assets: 0.001 WETH}
+  - redeem: {caller: alice, shares: 50%}
+  - sync:
+  - sync_interest:
+  - supply: {assets: 100 raw USDC, into: aUSDC, position: new}
+  - supply: {assets: 100 raw USDC, into: aUSDC, position: new}
+  - rebase: {token: aUSDC, balance: 201 raw aUSDC}
+  - redeem: {caller: alice, shares: 10%}
+  - sync:
+  - sync_interest:
+  - sync_interest:
+  - redeem: {caller: alice, shares: 10%}
+  - sync: {end_block: head-1}
+  - sync_interest: {end_block: 4}
+    refused: true
+  - rebase: {token: aUSDC, factor: 2}
+  - sync:
+  - sync_interest:
+    refused: bound
+  - donate: {caller: mallory, assets: 5 WETH}
+  - redeem: {caller: alice, shares: 50%}
+  - sync:
+    refused: WETH
+"""
+REBASING = """
+title: A reserve that rebases
+tokens:
+  aUSDC: {kind: index_rebase, decimals: 6, usd: 1}
+  WETH: {decimals: 18, usd: 1600}
+vault: {kind: enzyme, reserve: aUSDC}
+steps:
+  - deposit: {caller: alice, assets: 500}
+  - mine: 130
+  - sync:
+  - rebase: {token: aUSDC, factor: 1.01}
+  - redeem: {caller: alice, shares: 10%}
+  - sync:
+  - sync_interest:
+  - redeem: {caller: alice, shares: all}
+  - sync:
+  - sync_interest:
+  - rebase: {token: aUSDC, factor: 1.01}
+  - sync:
+  - sync_interest:
+"""
+SPLITTING = """
+title: Redemptions that split unevenly, twice in one sync
+tokens:
+  USDC: {decimals: 6, usd: 1}
+  aUSDC: {kind: index_rebase, underlying: USDC}
+vault: {kind: enzyme, reserve: USDC}
+steps:
+  - deposit: {caller: alice, assets: 500}
+  - sync:
+  - supply: {assets: 2 raw USDC, into: aUSDC, position: new}
+  - supply: {assets: 3 raw USDC, into: aUSDC, position: new}
+  - redeem: {caller: alice, shares: 20%}
+  - redeem: {caller: alice, shares: 25%}
+  - supply: {assets: 1 raw USDC, into: aUSDC, position: 1, unsynced: true}
+  - sync:
+  - sync_interest:
+"""
+
+
 @pytest.fixture(scope="module", params=[FUND, SHARE_TOKEN], ids=["enzyme", "erc4626"])
 def played(request: pytest.FixtureRequest) -> Played:
-    return play(loads(request.param, "history.yaml"))
+    return history(request.param)
+
+
+@cache
+def history(text: str) -> Played:
+    return play(loads(text, "history.yaml"))
 
 
 @pytest.fixture(scope="module")
 def fund() -> Played:
-    return play(loads(FUND, "fund.yaml"))
+    return history(FUND)
+
+
+MEMORIES: dict[int, dict[object, object]] = {}
+"""What was read of each history; lies are told in front of it."""
 
 
 class Liar:
@@ -118,7 +213,9 @@ class Behind:
 
 
 def run(played: Played, factory: Callable[[Target], Syncer] = BalancesSyncer, **options: Any) -> list[Point]:
-    return [point for point in Session(played, factory, **options).points() if isinstance(point.act, SyncAct)]
+    memory = MEMORIES.setdefault(id(played), {})
+    session = Session(played, factory, memory=memory, **options)
+    return [point for point in session.points() if isinstance(point.act, SyncAct)]
 
 
 def behind(played: Played, lie: Callable[[Any], Any], **options: Any) -> list[Point]:
@@ -183,7 +280,9 @@ def all_logs(played: Played) -> Iterator[tuple[int, int]]:
 # -- the truth, and the other reference
 
 
-def test_books_are_those_of_the_ledger_and_of_the_first_reference(played):
+@pytest.mark.parametrize("text", [FUND, SHARE_TOKEN, REFUSING, REBASING, SPLITTING])
+def test_books_are_those_of_the_ledger_and_of_the_first_reference(text):
+    played = history(text)
     points = run(played)
     assert [] == [broken.sentence for point in points for broken in judge(played, point).breaks]
     for ours, theirs in zip(points, run(played, ReferenceSyncer), strict=True):
@@ -487,3 +586,50 @@ def test_books_finer_than_their_token_are_refused(fund):
 
     points = run(fund, lambda target: Finer(target, Liar))
     assert "the books hold USDC finer than its 6 decimals" == unasked_refusal(fund, points)
+
+
+def test_range_before_the_deployment_holds_nothing(fund):
+    """Books are initialised at block 2, and asked for no more than block 1."""
+
+    class Early(Behind):
+        def initialise(self, view: Any, books: Books) -> Books:
+            initialised.append(super().initialise(view, books))
+            return initialised[-1]
+
+        def sync_treasury(self, view: Any, books: Books, cycle: Any) -> Books:
+            early = type("Early", (Liar,), {"end_block": 1})(view)
+            found.append(self._syncer.sync_treasury(early, initialised[0], cycle))
+            return super().sync_treasury(view, books, cycle)
+
+    initialised: list[Books] = []
+    found: list[Books] = []
+    run(fund, lambda target: Early(target, Liar))
+    assert (1, []) == (found[0].sync.treasury.last_block_scanned, found[0].sync.treasury.balance_update_refs)
+
+
+def test_hashes_of_the_last_128_blocks_scanned_are_kept():
+    synced = [point.after for point in run(history(REBASING)) if point.after.sync.treasury.last_block_scanned]
+    for books in synced:
+        cursor = books.sync.treasury.last_block_scanned or 0
+        assert list(range(cursor - 127, cursor + 1)) == sorted(books.block_hashes)
+
+
+def test_deployment_that_a_header_denies_is_refused(played):
+    lie = with_headers(lambda block, header: header | {"logs_bloom": bytes(256)})
+    said = unasked_refusal(played, behind(played, lie))
+    assert re.match("vault 0x.* is there since block 2, and its deployer never announced it", said)
+
+
+def test_leg_of_an_asset_that_nobody_knows_is_refused(fund):
+    """No transfer of it is looked at, so that none can be seen to leave."""
+
+    class Knowing(Behind):
+        def sync_treasury(self, view: Any, books: Books, cycle: Any) -> Books:
+            feeds = {asset: feed for asset, feed in self.target.feeds.items() if asset.token_symbol != "WETH"}
+            positions = books.portfolio.open_positions
+            if any(position.asset.token_symbol == "WETH" for position in positions.values()):
+                self._syncer = BalancesSyncer(dataclasses.replace(self.target, feeds=feeds))
+            return super().sync_treasury(view, books, cycle)
+
+    said = unasked_refusal(fund, run(fund, lambda target: Knowing(target, Liar)))
+    assert re.search(r"tells of \d+ raw 0x\w+ paid out, and 0 left the holder", said)

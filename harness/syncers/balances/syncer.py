@@ -262,9 +262,7 @@ class BalancesSyncer:
         Raises:
             SyncRefused: If it is no dust.
         """
-        asset = self._assets.get(token)
-        if asset is None:
-            raise SyncRefused(f"{-raw} raw of {address_text(token)} were paid out, which is no asset of this vault")
+        asset = self._assets[token]  # a leg of any other was refused when no transfer of it was seen to leave
         quantity = format_units(raw, asset.decimals)
         if Fraction(-raw, 10**asset.decimals) > exact(self._dust.get(token, Decimal(0))):
             raise SyncRefused(f"{quantity} {asset.token_symbol} were paid out, and no position of it is open")
