@@ -139,6 +139,26 @@ def test_a_redemption_that_pays_more_than_its_share_moves_the_price(played: Play
     ]
 
 
+def test_a_redemption_that_pays_less_than_its_share_moves_the_price(played: Played) -> None:
+    ledger = rewritten(played, shares=lambda flow: flow.shares * 3 // 2)
+    block = first_redemption(played).block
+    unlawful = [one for one in judge_chain_laws(ledger, readings(played)) if one.block == block]
+    assert any("moves the share price" in one.sentence for one in unlawful)
+
+
+def test_an_asset_counts_from_its_first_trade_though_nobody_looked_just_before() -> None:
+    text = ENZYME.replace(
+        "  - sync:\n  - trade: {sell: 100 USDC, buy: 0.0625 WETH}\n"
+        "  - supply: {assets: 300.000001 USDC, into: aUSDC}\n",
+        "  - donate: {caller: bob, assets: 500 WETH}\n  - sync:\n  - deposit: {caller: dave, assets: 50 USDC}\n"
+        "  - trade: {sell: 100 USDC, buy: 0.0625 WETH, unsynced: true}\n"
+        "  - supply: {assets: 300.000001 USDC, into: aUSDC, unsynced: true}\n",
+    )
+    played = play(loads(text, "x.yaml"))
+    assert () == conservation(played, every_block=False)
+    assert () == conservation(played, every_block=True)
+
+
 def test_a_trade_that_nobody_noted_breaks_the_law_of_assets() -> None:
     played = play(loads(ENZYME, "x.yaml"))
     played.ledger._traded = [traded for traded in played.ledger.traded if traded.symbol != "WETH"]
