@@ -147,6 +147,8 @@ def run_scenario(
         verdict=_verdict(accepted.breaks, internal=result.internal),
         breaks=accepted.breaks,
         accepted=accepted.accepted,
+        # Where nothing is left to explain, nothing is explained.
+        diagnosis=result.diagnosis if accepted.breaks else None,
     )
 
 

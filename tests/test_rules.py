@@ -257,6 +257,7 @@ def test_known_breaks_are_accepted_until_their_day() -> None:
     for today in (None, date(2026, 1, 1), date(2026, 12, 31)):
         found = run(Generous, known(EVERYTHING), today=today)
         assert (Verdict.reconciled, (), len(every)) == (found.verdict, found.breaks, len(found.accepted))
+        assert found.diagnosis is None
 
 
 def test_after_their_day_they_count_again() -> None:
