@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import bench_chain, bench_judging, bench_scenarios, bench_syncer
+from benchmarks import bench_chain, bench_judging, bench_scenarios, bench_sweeps, bench_syncer
 
 Row = tuple[str, float, str, float | None]
 
@@ -38,6 +38,17 @@ PARTS: Mapping[str, Part] = {
         "Where that time goes",
         "All scenarios in one process, each world deployed once. The ratio is the share of the whole.",
         bench_scenarios.parts,
+    ),
+    "sweeps": Part(
+        "Sweeps",
+        "All scenarios in one process. The ratio is to playing, syncing and judging them once.",
+        bench_sweeps.corpus,
+    ),
+    "growing": Part(
+        "How it grows",
+        "A deposit every tenth block, five syncs. The ratio is the time per block to the shortest history's (linear is "
+        "1); in the rows that say so, sweeps to plain run.",
+        bench_sweeps.growing,
     ),
     "fixed": Part(
         "What each scenario costs before it does anything",
