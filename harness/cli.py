@@ -332,6 +332,7 @@ def _run_one(file: Selected, plan: Plan) -> ScenarioResult:
 def _lost(file: Selected, plan: Plan, sentence: str) -> ScenarioResult:
     """Say that a scenario was not seen to its end: another's syncer is the likelier culprit, where there is one."""
     from harness.reconcile.diff import Break, BreakKind
+    from harness.reconcile.rules import accept_known
     from harness.report.results import ScenarioResult, Verdict
     from harness.syncers.find import DEFAULT
 
@@ -340,22 +341,26 @@ def _lost(file: Selected, plan: Plan, sentence: str) -> ScenarioResult:
         scenario = load(file.path)
     except ScenarioError:
         scenario = None
+    known = None if scenario is None or ours else scenario.known
+    judged = accept_known(() if ours else (Break(kind=BreakKind.raised, sentence=sentence),), known, plan.today)
     return ScenarioResult(
         id=file.id,
         file=file.path,
         title=file.id if scenario is None else scenario.title,
         tags=() if scenario is None else scenario.tags,
-        verdict=Verdict.error if ours else Verdict.differ,
+        verdict=Verdict.error if ours else Verdict.differ if judged.breaks else Verdict.reconciled,
         error=sentence if ours else None,
         problems=(),
         internal=ours,
-        breaks=() if ours else (Break(kind=BreakKind.raised, sentence=sentence),),
+        breaks=judged.breaks,
         sync_points=(),
         timeline=(),
         source="" if scenario is None else scenario.text,
         sweeps=(),
         checks=0,
         seconds=0.0,
+        known=known,
+        accepted=judged.accepted,
     )
 
 

@@ -319,6 +319,12 @@ def test_a_process_that_dies_with_anothers_syncer_is_a_break(write: Write, harne
     write("scenarios/dies.yaml")
     Path("deadly_syncer.py").write_text("def make(target): ...\n")
     assert harness_("run", "--syncer", "deadly_syncer:make") == 1
+    file = Path("scenarios/dies.yaml")
+    file.write_text("known: {reason: mended soon, until: 2026-12-31, breaks: [{kind: raised}]}\n" + file.read_text())
+    assert harness_("run", "--syncer", "deadly_syncer:make", "--today", "2026-12-31") == 0
+    (found,) = json.loads(Path("reports/results.json").read_text())["scenarios"]
+    assert ["raised"] == [each["kind"] for each in found["known"]["accepted"]]
+    assert harness_("run", "--syncer", "deadly_syncer:make", "--today", "2027-01-01") == 1
     del sys.modules["deadly_syncer"]
 
 
