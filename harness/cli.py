@@ -16,11 +16,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -50,6 +51,15 @@ Exit codes, the first that applies:
   2  a problem in any file, or a path that is not there
   4  nothing was selected
   0  no problem
+"""
+STRENGTH_EXIT_CODES = """\b
+Exit codes, the first that applies:
+  3  the harness itself failed
+  2  bad input or set-up: a scenario, an option, a path, a syncer's name
+  1  a kill rate below --min-kill, a false alarm, or a syncer that differs with no fault around it
+  4  nothing was selected
+  0  else
+130  interrupted
 """
 SUFFIXES = (".yaml", ".yml")
 INTERRUPTED = 130
@@ -387,7 +397,17 @@ def prepare(outputs: Outputs) -> None:
     Raises:
         OutputError: If one cannot, or if two would be the same file.
     """
-    options = {"--html": outputs.html, "--junit": outputs.junit, "--json": outputs.json, "timings": outputs.timings}
+    prepare_files(
+        {"--html": outputs.html, "--junit": outputs.junit, "--json": outputs.json, "timings": outputs.timings}
+    )
+
+
+def prepare_files(options: Mapping[str, str]) -> None:
+    """See that each file can be written; they are given by the option that names each.
+
+    Raises:
+        OutputError: If one cannot, or if two would be the same file.
+    """
     taken: dict[str, str] = {}
     for option, path in options.items():
         other = taken.setdefault(os.path.realpath(path), option)
@@ -417,12 +437,22 @@ def write_reports(outputs: Outputs, run: RunResult, seconds: float) -> None:
     from harness.report.junit import to_junit
     from harness.report.results import to_json
 
-    texts = {
-        outputs.json: to_json(run),
-        outputs.timings: _timings(run, seconds),
-        outputs.junit: to_junit(run),
-        outputs.html: to_html(run),
-    }
+    write_files(
+        {
+            outputs.json: to_json(run),
+            outputs.timings: _timings(run, seconds),
+            outputs.junit: to_junit(run),
+            outputs.html: to_html(run),
+        }
+    )
+
+
+def write_files(texts: Mapping[str, str]) -> None:
+    """Write texts to files, by path: each whole or not at all; the old ones stay until all new ones are on disk.
+
+    Raises:
+        OutputError: If one cannot be written.
+    """
     drafts = {path: _draft(path) for path in texts}
     path = ""
     try:
@@ -675,6 +705,101 @@ def schema_command() -> int:
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
     return 0
+
+
+@cli.command("strength", epilog=STRENGTH_EXIT_CODES)
+@click.argument("paths", nargs=-1, metavar="[PATHS]...")
+@click.option(
+    "-k", "expression", metavar="EXPR", help="Only scenarios whose id or title matches: words, and, or, not, brackets."
+)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only scenarios with this tag; several: any of them.")
+@click.option("--syncer", metavar="NAME", help="Put faults around this syncer, instead of running broken ones.")
+@click.option(
+    "--min-kill",
+    type=click.FloatRange(min=0, max=100),
+    metavar="PERCENT",
+    help="The least kill rate that will do; a lower one exits with 1.",
+)
+@click.option(
+    "--with-expect", is_flag=True, help="Leave what scenarios expect in them; else ledger and laws judge alone."
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Scenarios tried at a time.  [default: one per processor]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=TIMEOUT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="For each operation of a syncer; 0 sets no limit.",
+)
+@click.option("--html", default="reports/strength.html", show_default=True, metavar="FILE", help="The kill matrix.")
+@click.option(
+    "--json",
+    "json_file",
+    default="reports/strength.json",
+    show_default=True,
+    metavar="FILE",
+    help="The same for programs.",
+)
+def strength_command(
+    paths: tuple[str, ...],
+    expression: str | None,
+    tags: tuple[str, ...],
+    syncer: str | None,
+    min_kill: float | None,
+    with_expect: bool,
+    jobs: int | None,
+    timeout: float,
+    html: str,
+    json_file: str,
+) -> int:
+    """Tell how strong scenarios are: which of many wrong syncers they catch.
+
+    Every broken syncer is run over every scenario; with --syncer, faults are put around a syncer of yours.
+    PATHS are scenario files, or folders of them at any depth; `scenarios` if none is given.
+    """
+    from harness.report.matrix import exit_code, print_strength, to_html, to_json
+    from harness.strength import File, Plan, measure
+
+    files = select(find_files(paths or ("scenarios",)), expression, tags)
+    prepare_files({"--html": html, "--json": json_file})
+    plan = Plan(syncer=syncer, with_expect=with_expect, timeout=timeout or None)
+    chosen = [File(id=file.id, path=file.path) for file in files]
+    console = _console()
+    with _bar(console) as progress:
+        found = measure(chosen, plan, jobs=jobs or _processors(), progress=progress)
+    write_files({json_file: to_json(found), html: to_html(found)})
+    print_strength(console, found)
+    print(f"report: {html}")
+    return exit_code(found, None if min_kill is None else Fraction(str(min_kill)) / 100)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _bar(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar that has no thread of its own, for processes are started while it stands there."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("scenarios", total=None)
+
+        def draw(done: int, total: int, what: str) -> None:
+            bar.update(task, description=what, completed=done, total=total, refresh=True)
+
+        yield draw
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -46,8 +46,14 @@ MAY_IMPORT = {
         *("reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"),
         *("report", "schedules", "session", "judging", "sweeps", "probing", "diagnosis"),
     },
+    # 8
+    "faults": {"books", "syncers"},
+    "strength": {
+        *("reconcile", "scenario", "ledger", "world", "syncers", "report"),
+        *("session", "judging", "sweeps", "probing", "diagnosis", "faults"),
+    },
     # top
-    "cli": {"report", "reconcile", "scenario", "syncers", "runner"},
+    "cli": {"report", "reconcile", "scenario", "syncers", "runner", "strength"},
     "pytest_plugin": {"report", "scenario", "syncers", "runner"},
     "__main__": {"cli"},
     "__init__": {"books", "syncers"},
