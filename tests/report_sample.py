@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 
 from harness.errors import Location, Problem
 from harness.reconcile.diff import Break, BreakKind, ItemKind, ReconcilingItem, Statement
+from harness.reconcile.rules import ToleranceUse
 from harness.report.html import to_html
 from harness.report.junit import to_junit
 from harness.report.results import (
+    DiagnosisResult,
     RunResult,
     ScenarioResult,
+    SidesAt,
     SyncPointResult,
     TimelineBlock,
     TimelineEntry,
@@ -24,6 +27,7 @@ from harness.report.results import (
     to_json,
 )
 from harness.report.terminal import render_summary
+from harness.scenario.model import Known, KnownBreak, LawOff, Tolerance
 from harness.units import Token
 
 USDC = Token(symbol="USDC", decimals=6)
@@ -149,7 +153,7 @@ def redemption() -> ScenarioResult:
         gap="0.031250000000000000",
         gap_usd=50.0,
         block=8,
-        transaction=_hash(8),
+        transaction=_hash(813),
         log_index=4,
         location=cause,
         found_at=found_at,
@@ -167,7 +171,7 @@ def redemption() -> ScenarioResult:
         gap="400.000000",
         gap_usd=400.0,
         block=8,
-        transaction=_hash(8),
+        transaction=_hash(813),
         log_index=4,
         location=cause,
         found_at=found_at,
@@ -189,8 +193,23 @@ def redemption() -> ScenarioResult:
     )
     held = 62_500_000_000_000_000
     position = _statement(WETH, 1600, opening=held, on_chain=held // 2)
+    diagnosis = DiagnosisResult(
+        block=8,
+        guilty=sign,
+        cause="sign",
+        evidence="actual = −expected: 200.",
+        sides=(
+            SidesAt(token=USDC, block=7, books=400_000_000, chain=400_000_000),
+            SidesAt(token=WETH, block=7, books=held, chain=held),
+            SidesAt(token=USDC, block=8, books=600_000_000, chain=200_000_000),
+            SidesAt(token=WETH, block=8, books=held, chain=held // 2),
+        ),
+        syncs=4,
+        command=f"harness run {file} --syncer acme_fund.sync:Syncer",
+    )
     return scenario(
         name,
+        diagnosis=diagnosis,
         title="In-kind redemption pays from the reserve and from an open position",
         tags=("enzyme", "redemption", "case-43"),
         verdict=Verdict.differ,
@@ -248,8 +267,49 @@ def interest() -> ScenarioResult:
     )
     explained = full.difference - sum(item.raw for item in full.items)
     items = (*full.items, ReconcilingItem(kind=ItemKind.interest_not_synced, raw=explained))
+    file = "scenarios/enzyme/interest_over_a_year.yaml"
+
+    def use(line: int, field: str | None, reason: str, *, largest: int, differences: int) -> ToleranceUse:
+        place = Location(file=file, line=line, column=5)
+        tolerance = Tolerance(location=place, asset="USDC", raw=2_000, field=field, reason=reason)
+        return ToleranceUse(
+            tolerance=tolerance, token=USDC, price=Fraction(1), differences=differences, largest_raw=largest
+        )
+
     return scenario(
         "enzyme/interest_over_a_year.yaml",
+        laws_off=(
+            LawOff(
+                location=Location(file=file, line=2, column=5),
+                law="schedules-agree",
+                reason="interest is read once a day, whatever the schedule",
+            ),
+        ),
+        tolerances=(
+            use(3, "quantity", "a gain is split over three positions", largest=-1_500, differences=3),
+            use(4, None, "the feed has 8 decimals", largest=0, differences=0),
+        ),
+        known=Known(
+            location=Location(file=file, line=5, column=5),
+            reason="the owner of a redemption is mended in the next release",
+            until=date(2024, 3, 31),
+            breaks=(KnownBreak(location=Location(file=file, line=6, column=5), kind="different"),),
+        ),
+        accepted=(
+            Break(
+                kind=BreakKind.different,
+                sentence="The redemption in block 3 belongs to alice by the chain, and to bob by the books.",
+                field="owner_address",
+                asset="USDC",
+                expected="alice",
+                actual="bob",
+                block=3,
+                transaction=_hash(306),
+                log_index=2,
+                location=Location(file=file, line=6, column=5),
+                cause="wrong owner",
+            ),
+        ),
         title="Interest over a year of rebases in both directions",
         tags=("enzyme", "interest", "rebase", "case-77"),
         sync_points=(
@@ -309,8 +369,28 @@ def hostile() -> ScenarioResult:
     """Everything that a scenario or a syncer can say, said with bad intent."""
     name = f"hostile/{HOSTILE}.yaml"
     file = f"scenarios/{name}"
+    token = Token(symbol=HOSTILE, decimals=0)
     return scenario(
         name,
+        diagnosis=DiagnosisResult(
+            block=2,
+            guilty=Break(
+                kind=BreakKind.raised,
+                sentence=f"Another one: {HOSTILE}\n::error::{LONG}{HEBREW}",
+                expected=HOSTILE,
+                transaction=HOSTILE,
+                location=Location(file=file, line=2, column=1),
+            ),
+            cause=HOSTILE,
+            evidence=f"{HOSTILE}\n::error::{LONG}",
+            sides=(
+                SidesAt(token=token, block=2, books=10**40, chain=-(10**40)),
+                SidesAt(token=ATTO, block=2, books=1, chain=123456789012345678901234567890 * 10**36),
+            ),
+            syncs=12,
+            command=f"harness run '{file}\n::error::' --syncer '{HOSTILE}'",
+        ),
+        laws_off=(LawOff(location=Location(file=file, line=1, column=1), law=HOSTILE, reason=HOSTILE + LONG),),
         title=f"{HOSTILE} {HEBREW} {LONG}",
         tags=(HOSTILE, "javascript:alert(1)", LONG),
         verdict=Verdict.differ,
@@ -348,7 +428,7 @@ def hostile() -> ScenarioResult:
                 _point(
                     3,
                     2,
-                    _statement(Token(symbol=HOSTILE, decimals=0), deposits=10**40),
+                    _statement(token, deposits=10**40),
                     _statement(ATTO, deposits=123456789012345678901234567890 * 10**36, on_chain=1),
                     operation=HOSTILE,
                 ),

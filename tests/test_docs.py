@@ -26,6 +26,7 @@ from harness.scenario.loader import load
 from harness.sweeps import SWEEPS
 from harness.syncers import protocol
 from harness.world.play import play
+from tests.report_sample import interest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -172,8 +173,8 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> ScenarioResult:
 
 
 def test_each_field_of_the_json_is_told(differing: ScenarioResult, wrong: ScenarioResult) -> None:
-    document = json.loads(to_json(RunResult(syncer="x", scenarios=(differing, wrong))))
-    red, broken = document["scenarios"]
+    document = json.loads(to_json(RunResult(syncer="x", scenarios=(differing, wrong, interest()))))
+    red, broken, allowing = document["scenarios"]
     point = next(point for point in red["sync_points"] if any(statement["items"] for statement in point["statement"]))
     statement = next(statement for statement in point["statement"] if statement["items"])
     shown = {
@@ -183,11 +184,18 @@ def test_each_field_of_the_json_is_told(differing: ScenarioResult, wrong: Scenar
         "breaks": red["breaks"][0],
         "sync_points": point,
         "statement": statement,
+        "diagnosis": red["diagnosis"],
+        "sides": red["diagnosis"]["sides"][0],
+        "tolerances": allowing["tolerances"][0],
+        "known": allowing["known"],
     }
     text = section(page("reports.md"), "## results.json")
     for heading, value in shown.items():
         told = words(rows(section(text, f"#### {heading}"), "field", "what it is"))
         assert set(value) == set(told), heading
+    assert list(red["breaks"][0]) == list(red["diagnosis"]["break"]) == list(allowing["known"]["accepted"][0])
+    assert ["law", "reason", "line"] == list(allowing["laws_off"][0])
+    assert sorted(allowing["tolerances"][0]["allowed"]) == ["raw", "tokens", "usd"]
     assert sorted(statement["items"][0]) == ["kind", "raw", "tokens"]
     assert sorted(statement["opening"]) == ["raw", "tokens"]
 

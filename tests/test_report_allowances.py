@@ -13,7 +13,7 @@ from harness.report.html import to_html
 from harness.report.results import RunResult, ScenarioResult, to_json
 from harness.report.terminal import render_summary
 from harness.scenario.model import Known, KnownBreak, LawOff, Tolerance
-from tests.report_sample import HOSTILE, USDC, calm_run, redemption, scenario
+from tests.report_sample import HOSTILE, USDC, redemption, scenario
 from tests.test_report_html import Page
 
 
@@ -87,8 +87,21 @@ def test_page_and_terminal_count_and_show_them() -> None:
 
 
 def test_nothing_is_said_where_nothing_is_allowed() -> None:
-    assert "Allowed by" not in render_summary(calm_run())
-    assert "What the scenario allows" not in to_html(calm_run())
+    run = RunResult(syncer="reference", scenarios=(redemption(), scenario("a.yaml")))
+    assert "Allowed by" not in render_summary(run)
+    assert "What the scenario allows" not in to_html(run)
+
+
+def test_summary_leads_to_each_scenario_that_allows_something() -> None:
+    few, many = (
+        Page(to_html(RunResult(syncer="x", scenarios=tuple(replace(allowing(), id=f"{n}.yaml") for n in range(count)))))
+        for count in (2, 9)
+    )
+    assert {"#s-0-yaml-a", "#s-1-yaml-a"} <= {link["href"] for link in few.all("a")}
+    assert not few.all("section", id="allowing")
+    assert "and 3 more" in "".join(many.text)
+    assert {f"#s-{n}-yaml-a" for n in range(9)} <= {link["href"] for link in many.all("a")}
+    assert many.all("section", id="allowing")
 
 
 def test_absolute_paths_leave_accepted_breaks_too() -> None:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -26,16 +26,20 @@ from harness.report.allowances import allowances_text, allowed_text, used_text
 from harness.report.results import (
     Verdict,
     counts_text,
+    diagnosis_of,
     error_text,
     gap_text,
     gap_tokens,
     gap_worth,
+    guilty_of,
     headline,
+    in_order,
     largest_gap,
     name_text,
     place_text,
     portable,
     printable,
+    sides_of,
     usd,
     worst,
     worth_at_stake,
@@ -46,7 +50,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from harness.reconcile.diff import Break, Statement
-    from harness.report.results import RunResult, ScenarioResult, SyncPointResult, TimelineBlock, TimelineEntry
+    from harness.report.results import (
+        DiagnosisResult,
+        RunResult,
+        ScenarioResult,
+        SidesAt,
+        SyncPointResult,
+        TimelineBlock,
+        TimelineEntry,
+    )
     from harness.units import Token
 
 OPENED: Final = 10
@@ -87,6 +99,7 @@ def to_html(run: RunResult) -> str:
             headline=headline(run),
             largest=_largest(run, views),
             allowances=allowances_text(run),
+            allowing=[view for view in views if _allows(view.result)],
             counts=counts_text(run),
             verdict=_run_verdict(run),
             tally=_tally(run),
@@ -128,9 +141,11 @@ class _Span:
 
     first: int
     last: int
-    mined_at: datetime
+    mined_at: datetime | None
+    """None of a block that the result does not tell of."""
     entries: tuple[TimelineEntry, ...]
     breaks: tuple[int, ...]
+    is_first_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +178,34 @@ class _Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """Chain beside books of one asset; ``is_wrong``: the gap is there since the first bad block."""
+
+    at: SidesAt
+    is_wrong: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Panel:
+    """A diagnosis, prepared for drawing."""
+
+    diagnosis: DiagnosisResult
+    finding: _Finding
+    """The guilty break; its number is 0 where the run itself has none like it."""
+    before: tuple[_Side, ...]
+    there: tuple[_Side, ...]
+    step: str | None
+    """The YAML line of the step that caused it."""
+    on_timeline: bool
+    """Whether the guilty transaction stands on the timeline."""
+
+    @property
+    def holds_the_same(self) -> bool:
+        """Whether no quantity went wrong at the first bad block: what differs is said of them."""
+        return not any(side.is_wrong for side in self.there)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _View:
     """A scenario, prepared for drawing; ``slug`` begins the names of its anchors."""
 
@@ -170,11 +213,23 @@ class _View:
     result: ScenarioResult
     is_open: bool
     findings: tuple[_Finding, ...]
+    panel: _Panel | None
     lines: tuple[_Line, ...]
     timeline: tuple[_Span, ...]
     points: tuple[_Point, ...]
     worst: Break | None
     blocks: int
+
+    @property
+    def others(self) -> tuple[_Finding, ...]:
+        """The findings but for the one that the panel shows."""
+        return self.findings[1:] if self.panel is not None and self.panel.finding.number else self.findings
+
+    @property
+    def other_kinds(self) -> str:
+        """What else differs, counted, e.g. ``3 doubled, 1 law``."""
+        kinds = Counter(each.found.kind.value.replace("_", " ") for each in self.others)
+        return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
 
 
 def _views(run: RunResult) -> list[_View]:
@@ -209,18 +264,45 @@ def _slugs(results: Sequence[ScenarioResult]) -> list[str]:
 
 
 def _view(slug: str, result: ScenarioResult, *, is_open: bool) -> _View:
-    findings = tuple(_finding(number, found) for number, found in enumerate(result.breaks, 1))
+    findings = tuple(_finding(number, found) for number, found in enumerate(in_order(result), 1))
+    diagnosis = diagnosis_of(result)
     return _View(
         slug=slug,
         result=result,
         is_open=is_open,
         findings=findings,
+        panel=None if diagnosis is None else _panel(result, diagnosis, findings),
         lines=_lines(result, findings),
-        timeline=_timeline(result.timeline, findings),
+        timeline=_timeline(result.timeline, findings, None if diagnosis is None else diagnosis.block),
         points=tuple(_point(number, point, result.breaks) for number, point in enumerate(result.sync_points, 1)),
         worst=worst(result.breaks),
         blocks=max((block.number for block in result.timeline), default=0),
     )
+
+
+def _panel(result: ScenarioResult, diagnosis: DiagnosisResult, findings: Sequence[_Finding]) -> _Panel:
+    finding = _finding(0, diagnosis.guilty) if guilty_of(result) is None else findings[0]
+    sides = sides_of(result, diagnosis)
+    gaps = {side.token.symbol: side.books - side.chain for side in sides if side.block < diagnosis.block}
+    place, lines = finding.found.location, printable(result.source).split("\n")
+    is_here = place is not None and place.file == result.file and 0 < place.line <= len(lines)
+    return _Panel(
+        diagnosis=diagnosis,
+        finding=finding,
+        before=tuple(_Side(at=side, is_wrong=False) for side in sides if side.block < diagnosis.block),
+        there=tuple(
+            _Side(at=side, is_wrong=side.books - side.chain != gaps.get(side.token.symbol, 0))
+            for side in sides
+            if side.block == diagnosis.block
+        ),
+        step=lines[place.line - 1].strip() if is_here and place is not None else None,
+        on_timeline=finding.found.transaction is not None
+        and any(entry.transaction == finding.found.transaction for block in result.timeline for entry in block.entries),
+    )
+
+
+def _allows(result: ScenarioResult) -> bool:
+    return bool(result.laws_off or result.tolerances or result.known is not None)
 
 
 def _finding(number: int, found: Break) -> _Finding:
@@ -283,15 +365,26 @@ def _lines(result: ScenarioResult, findings: Sequence[_Finding]) -> tuple[_Line,
     )
 
 
-def _timeline(blocks: Sequence[TimelineBlock], findings: Sequence[_Finding]) -> tuple[_Span, ...]:
+def _timeline(
+    blocks: Sequence[TimelineBlock], findings: Sequence[_Finding], first_bad: int | None
+) -> tuple[_Span, ...]:
     at: dict[int, list[int]] = {}
     for finding in findings:
         if finding.found.block is not None:
             at.setdefault(finding.found.block, []).append(finding.number)
     spans: list[_Span] = []
-    for is_empty, group in groupby(blocks, key=lambda block: not block.entries and block.number not in at):
+    groups = groupby(
+        blocks, key=lambda block: not block.entries and block.number not in at and block.number != first_bad
+    )
+    for is_empty, group in groups:
         spans.extend(_spans(list(group), at, is_empty=is_empty))
-    return tuple(spans)
+    if first_bad is None:
+        return tuple(spans)
+    if not any(span.first == first_bad for span in spans):
+        # Nothing happened in it, so the result does not tell of it; the books went wrong there all the same.
+        spans.append(_Span(first=first_bad, last=first_bad, mined_at=None, entries=(), breaks=()))
+        spans.sort(key=lambda span: span.first)
+    return tuple(replace(span, is_first_bad=span.first == first_bad) for span in spans)
 
 
 def _spans(blocks: Sequence[TimelineBlock], at: dict[int, list[int]], *, is_empty: bool) -> Iterator[_Span]:
@@ -411,6 +504,7 @@ def _environment() -> Environment:
         time=_time,
         tokens=gap_tokens,
         used=used_text,
+        what=lambda found: name_text(replace(found, cause=None)),
         worth=gap_worth,
     )
     return environment

@@ -8,8 +8,10 @@ from harness.report.results import (
     RunResult,
     ScenarioResult,
     Verdict,
+    diagnosis_lines,
     error_text,
     gap_text,
+    in_order,
     name_text,
     place_text,
     portable,
@@ -50,7 +52,7 @@ def _add_case(suite: ElementTree.Element, result: ScenarioResult) -> None:
     }
     case = ElementTree.SubElement(suite, "testcase", attributes)
     if result.verdict is Verdict.differ:
-        first = result.breaks[0] if result.breaks else None
+        first = next(iter(in_order(result)), None)
         message = "books and chain differ" if first is None else printable(first.sentence)
         kind = "differ" if first is None else first.kind.value
         failure = ElementTree.SubElement(case, "failure", {"message": message, "type": kind})
@@ -63,8 +65,8 @@ def _add_case(suite: ElementTree.Element, result: ScenarioResult) -> None:
 
 
 def _sentences(result: ScenarioResult) -> str:
-    lines = [""]
-    for found in result.breaks:
+    lines = ["", *(f"{label}: {text}" for label, text in diagnosis_lines(result))]
+    for found in in_order(result):
         where = "" if found.location is None else printable(f"{found.location.file}:{found.location.line}: ")
         lines.append(where + printable(found.sentence))
         lines.append(f"    {name_text(found)}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -176,6 +178,88 @@ def exit_code(results: Sequence[ScenarioResult]) -> int:
     if any(result.verdict is Verdict.differ for result in results):
         return 1
     return 0 if results else 4
+
+
+# -- where to look first
+
+
+def guilty_of(result: ScenarioResult) -> Break | None:
+    """Find the break of the run that a diagnosis is about, with all that the run knows of it; None if there is none."""
+    return None if result.diagnosis is None else _same(result.diagnosis.guilty, result.breaks)
+
+
+def diagnosis_of(result: ScenarioResult) -> DiagnosisResult | None:
+    """Give the diagnosis that explains why a scenario is red.
+
+    None where it is not red, where nothing was diagnosed, and where only a break that the scenario
+    accepts was: then something else is why it is red.
+    """
+    found = result.diagnosis
+    if found is None or result.verdict is Verdict.reconciled:
+        return None
+    if guilty_of(result) is None and _same(found.guilty, result.accepted) is not None:
+        return None
+    return found
+
+
+def in_order(result: ScenarioResult) -> tuple[Break, ...]:
+    """Give a scenario's breaks with the one first that the others begin with, the others as they were found."""
+    guilty = guilty_of(result)
+    if guilty is None or diagnosis_of(result) is None:
+        return result.breaks
+    return guilty, *(found for found in result.breaks if found is not guilty)
+
+
+def _same(guilty: Break, breaks: Sequence[Break]) -> Break | None:
+    """The same finding among breaks, at whatever sync point and by whatever sweep it was found.
+
+    The guilty event was judged at the first bad block, the breaks at sync points, so the gap may be
+    another; it is asked for first.
+    """
+
+    def what(found: Break) -> tuple[object, ...]:
+        return found.kind, found.field, found.asset, found.position_id, found.transaction, found.log_index
+
+    alike = [found for found in breaks if what(found) == what(guilty)]
+    equal = (found for found in alike if found.gap_raw == guilty.gap_raw and found.expected == guilty.expected)
+    return next(equal, alike[0] if alike else None)
+
+
+def sides_of(result: ScenarioResult, diagnosis: DiagnosisResult) -> tuple[SidesAt, ...]:
+    """Give chain beside books at the first bad block, and before it.
+
+    Where no sync can end at the block before, because the last one did, that one's own statement
+    says what was held then.
+    """
+    guilty = guilty_of(result)
+    is_whole = not diagnosis.sides or any(side.block < diagnosis.block for side in diagnosis.sides)
+    if is_whole or guilty is None or guilty.sweep is not None:
+        return diagnosis.sides
+    earlier = list(itertools.takewhile(lambda point: point.block < diagnosis.block, result.sync_points))
+    point = next((point for point in reversed(earlier) if point.statements), None)
+    if point is None:
+        return diagnosis.sides
+    shown = {side.token.symbol for side in diagnosis.sides}
+    before = (
+        SidesAt(token=each.token, block=point.block, books=each.closing, chain=each.on_chain)
+        for each in point.statements
+        if each.closing or each.on_chain or each.token.symbol in shown
+    )
+    return *before, *diagnosis.sides
+
+
+def diagnosis_lines(result: ScenarioResult) -> tuple[tuple[str, str], ...]:
+    """Put a red scenario's diagnosis in lines, one for each label; empty where there is none."""
+    found = diagnosis_of(result)
+    if found is None:
+        return ()
+    lines = {
+        "first bad block": str(found.block),
+        "cause": found.cause or "unknown",
+        "evidence": found.evidence,
+        "reproduce": found.command or None,
+    }
+    return tuple((label, printable(text).replace("\n", "\u240a")) for label, text in lines.items() if text is not None)
 
 
 # -- what every report says in the same words
@@ -380,15 +464,21 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
         shown = PureWindowsPath(location.file).name if _is_absolute(location.file) else location.file
         return replace(location, file=shown)
 
-    def moved(breaks: Sequence[Break]) -> tuple[Break, ...]:
-        return tuple(
-            replace(
-                found,
-                sentence=text(found.sentence),
-                location=None if found.location is None else place(found.location),
-                found_at=None if found.found_at is None else place(found.found_at),
-            )
-            for found in breaks
+    def moved(found: Break) -> Break:
+        return replace(
+            found,
+            sentence=text(found.sentence),
+            location=None if found.location is None else place(found.location),
+            found_at=None if found.found_at is None else place(found.found_at),
+        )
+
+    def diagnosed(found: DiagnosisResult) -> DiagnosisResult:
+        command = found.command.replace(shlex.quote(result.file), shlex.quote(file))
+        return replace(
+            found,
+            guilty=moved(found.guilty),
+            evidence=None if found.evidence is None else text(found.evidence),
+            command=text(command),
         )
 
     return replace(
@@ -399,8 +489,9 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
             replace(problem, location=place(problem.location), message=text(problem.message))
             for problem in result.problems
         ),
-        breaks=moved(result.breaks),
-        accepted=moved(result.accepted),
+        breaks=tuple(map(moved, result.breaks)),
+        accepted=tuple(map(moved, result.accepted)),
+        diagnosis=None if result.diagnosis is None else diagnosed(result.diagnosis),
     )
 
 
@@ -450,7 +541,7 @@ def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
         "laws_off": [{"law": off.law, "reason": off.reason, "line": off.location.line} for off in result.laws_off],
         "tolerances": [_tolerance_json(use) for use in result.tolerances],
         "known": None if result.known is None else _known_json(result.known, result.accepted),
-        "diagnosis": None if result.diagnosis is None else _diagnosis_json(result.diagnosis),
+        "diagnosis": None if result.diagnosis is None else _diagnosis_json(result, result.diagnosis),
         "sweeps": result.sweeps,
         "checks": result.checks,
     }
@@ -483,26 +574,25 @@ def _known_json(known: Known, accepted: Sequence[Break]) -> dict[str, Any]:
     }
 
 
-def _diagnosis_json(found: DiagnosisResult) -> dict[str, Any]:
-    def side(at: SidesAt) -> dict[str, Any]:
-        gap = at.books - at.chain
-        return {
-            "asset": at.token.symbol,
-            "block": at.block,
-            "books": {"raw": str(at.books), "tokens": at.token.format(at.books)},
-            "chain": {"raw": str(at.chain), "tokens": at.token.format(at.chain)},
-            "gap": {"raw": str(gap), "tokens": at.token.format(gap)},
-        }
+def _diagnosis_json(result: ScenarioResult, found: DiagnosisResult) -> dict[str, Any]:
+    def amount(token: Token, raw: int) -> dict[str, str]:
+        return {"raw": str(raw), "tokens": token.format(raw)}
 
     return {
         "first_bad_block": found.block,
         "cause": found.cause,
         "evidence": found.evidence,
-        "sentence": found.guilty.sentence,
-        "transaction": found.guilty.transaction,
-        "log_index": found.guilty.log_index,
-        "line": None if found.guilty.location is None else found.guilty.location.line,
-        "sides": [side(at) for at in found.sides],
+        "break": _break_json(found.guilty),
+        "sides": [
+            {
+                "asset": at.token.symbol,
+                "block": at.block,
+                "chain": amount(at.token, at.chain),
+                "books": amount(at.token, at.books),
+                "gap": amount(at.token, at.books - at.chain),
+            }
+            for at in sides_of(result, found)
+        ],
         "syncs": found.syncs,
         "command": found.command,
     }

@@ -19,9 +19,11 @@ from harness.report.results import (
     ScenarioResult,
     Verdict,
     counts_text,
+    diagnosis_lines,
     error_text,
     gap_text,
     headline,
+    in_order,
     largest_gap_text,
     name_text,
     place_text,
@@ -105,7 +107,10 @@ def _print_failure(console: Console, result: ScenarioResult) -> None:
 
 
 def _print_breaks(console: Console, result: ScenarioResult) -> None:
-    for found in result.breaks[:BREAKS_SHOWN]:
+    for label, text in diagnosis_lines(result):
+        style = "bold" if label == "cause" else ""
+        _print(console, Text(f"    {label:<16}").append(text, style=style))
+    for found in in_order(result)[:BREAKS_SHOWN]:
         _print_break(console, result, found)
     left = len(result.breaks) - BREAKS_SHOWN
     if left > 0:

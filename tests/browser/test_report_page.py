@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,6 +188,11 @@ def test_everything_is_there_without_scripts(browser: Browser, folder: Path) -> 
         assert (
             page.locator("h1").inner_text() == "Books and chain differ in 1 of 15 scenarios, and 1 could not be judged."
         )
+        assert page.locator(".guilty").first.is_visible()
+        assert page.locator(".command code").first.is_visible()
+        assert not page.locator(".copy").first.is_visible()
+        assert not page.locator(".break").first.is_visible()
+        page.locator(".also summary").first.click()
         assert page.locator(".break").first.is_visible()
         assert not page.locator("#filter").is_visible()
         closed = page.locator("details.reconciled").first
@@ -195,6 +201,63 @@ def test_everything_is_there_without_scripts(browser: Browser, folder: Path) -> 
         assert closed.locator(".source").is_visible()
         page.locator(".first a").first.click()
         assert page.url.endswith(f"#{REDEMPTION}")
+
+
+def _is_in_view(element: Any) -> bool:
+    seen = "each => { const box = each.getBoundingClientRect(); return box.bottom > 0 && box.y < innerHeight }"
+    return bool(element.evaluate(seen))
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_from_the_summary_to_the_guilty_event_in_three_clicks(
+    browser: Browser, folder: Path, width: int, scripts: bool
+) -> None:
+    with Visit(
+        browser, folder / "large.html", viewport={"width": width, "height": 844}, java_script_enabled=scripts
+    ) as visit:
+        page = visit.page
+        # One that is closed when the page opens.
+        last = page.locator(".first li").last
+        last.get_by_text("first bad block").click()
+        panel = page.locator(f"{page.evaluate('location.hash')} .guilty") if scripts else page.locator(".guilty").last
+        assert panel.is_visible()
+        assert _is_in_view(panel)
+        panel.get_by_text("First bad block 8").click()
+        block = page.locator(".timeline .bad").last
+        assert _is_in_view(block)
+        assert "first bad block" in block.inner_text()
+        page.go_back()
+        panel.get_by_text("block 8, log 4").click()
+        event = page.locator(".timeline .event").last
+        assert _is_in_view(event)
+        assert "alice redeems 50% of her shares" in event.inner_text()
+
+
+def test_link_to_another_break_opens_what_is_closed(browser: Browser, folder: Path) -> None:
+    with Visit(browser, folder / "calm.html") as visit:
+        second = visit.page.locator(f"#{REDEMPTION}-b2")
+        assert not second.is_visible()
+        visit.page.locator(f"#{REDEMPTION}-L13 a", has_text="break 2").click()
+        second.wait_for(state="visible")
+        assert _is_in_view(second)
+
+
+def test_command_is_copied_as_it_stands(browser: Browser, folder: Path) -> None:
+    with Visit(browser, folder / "calm.html", permissions=["clipboard-read", "clipboard-write"]) as visit:
+        visit.page.locator(".copy").first.click()
+        visit.page.get_by_text("Copied").wait_for()
+        assert visit.page.evaluate("navigator.clipboard.readText()") == (
+            "harness run scenarios/enzyme/redemption_pays_from_open_positions.yaml --syncer acme_fund.sync:Syncer"
+        )
+
+
+def test_command_is_selected_where_there_is_no_clipboard(browser: Browser, folder: Path) -> None:
+    with Visit(browser, folder / "calm.html") as visit:
+        visit.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')) }")
+        visit.page.locator(".copy").first.click()
+        visit.page.get_by_text(re.compile("^(Copied|Selected)$")).wait_for()
+        assert visit.page.evaluate("getSelection().toString()").startswith("harness run scenarios/enzyme/")
 
 
 def test_from_the_headline_to_the_guilty_line_in_two_clicks(browser: Browser, folder: Path) -> None:

@@ -44,6 +44,22 @@
     root.dataset.theme = dark ? "light" : "dark";
   });
 
+  // The exact text goes to the clipboard; where the browser gives none, it is selected, ready to be copied.
+  for (const button of document.querySelectorAll(".copy")) {
+    button.addEventListener("click", async () => {
+      const code = button.parentElement.querySelector("code");
+      let done = true;
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+      } catch {
+        getSelection().selectAllChildren(code);
+        done = document.execCommand("copy");
+      }
+      button.textContent = done ? "Copied" : "Selected";
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+  }
+
   // A link into a closed scenario opens it (browsers do so themselves only lately).
   const reveal = () => {
     const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
