@@ -87,40 +87,40 @@ _EVERY_CALL_UP_TO = 64
 """An operation with more view calls than that is stopped at some of the later ones only."""
 
 
-class NodeDied(ConnectionError):
+class NodeFailed(ConnectionError):
     """What a view raises when the sweep stops the syncer there."""
 
 
 @dataclass(slots=True)
-class _Death:
-    """When a node dies, in view calls, and whether it has."""
+class _Outage:
+    """When a node fails, in view calls, and whether it has."""
 
     calls_left: int
     came: bool = False
 
     def count(self) -> None:
         self.calls_left -= 1
-        if self.calls_left <= 0:
+        if self.calls_left == 0:
             self.came = True
-            raise NodeDied("the node does not answer any more")
+            raise NodeFailed("the node does not answer")
 
 
-class _Mortal:
-    """A view that dies at its n-th call, and stays dead."""
+class _FailingView:
+    """A view whose n-th call fails."""
 
-    def __init__(self, view: View, death: _Death) -> None:
+    def __init__(self, view: View, outage: _Outage) -> None:
         self._view = view
-        self._death = death
+        self._outage = outage
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._view, name)
         if name == "web3":
-            self._death.count()
+            self._outage.count()
         if name not in ("get_logs", "call", "header", "code"):
             return found
 
         def counted(*arguments: Any, **keywords: Any) -> Any:
-            self._death.count()
+            self._outage.count()
             return found(*arguments, **keywords)
 
         return counted
@@ -237,17 +237,22 @@ class Session:
         return self._sync(act)
 
     def _ask_until_it_lives(self, operation: Operation, given: Books) -> Books | str | Failure:
-        calls = 1
+        calls, clock = 1, self._operations
+        in_spite_of_it: list[Books] = []
         while True:
-            self._syncer = None
-            death = _Death(calls)
-            answer = self._ask(operation, given, death)
-            # Books from a syncer whose node died under it are an answer, too: one that must be right.
-            if not death.came or isinstance(answer, Books) or _is_exhausted(answer):
+            self._syncer, self._operations = None, clock
+            outage = _Outage(calls)
+            answer = self._ask(operation, given, outage)
+            if _is_exhausted(answer):
                 return answer
+            if not outage.came:
+                # Books from a syncer that went on after its node failed must be as good as those without a failure.
+                return next((books for books in in_spite_of_it if books != answer), answer)
+            if isinstance(answer, Books):
+                in_spite_of_it.append(answer)
             calls += 1 if calls < _EVERY_CALL_UP_TO else calls // 4
 
-    def _ask(self, operation: Operation, before: Books, death: _Death | None = None) -> Books | str | Failure:
+    def _ask(self, operation: Operation, before: Books, outage: _Outage | None = None) -> Books | str | Failure:
         """Ask for one operation: books, or the words of a refusal, or how it failed."""
         head = self._head(operation)
         view = View(
@@ -260,7 +265,7 @@ class Session:
         self._operations += 1
         given = copy_books(before)
         try:
-            answer = self._guarded(operation, view if death is None else _Mortal(view, death), given)
+            answer = self._guarded(operation, view if outage is None else _FailingView(view, outage), given)
             self._note_change(before, given, answer)
             return check_books(answer)
         except SyncRefused as refusal:
