@@ -137,15 +137,23 @@ def books_equal_chain(checkpoint: Checkpoint) -> Iterator[Violation]:
         if statement.unexplained:
             symbol, decimals = statement.token.symbol, statement.token.decimals
             gap = -statement.unexplained
+            off = f"{format_units(abs(gap), decimals)} {symbol} too {'much' if gap > 0 else 'little'}"
             yield Violation(
-                sentence=f"The books hold {format_units(statement.closing, decimals)} {symbol}, the chain "
-                f"{format_units(statement.on_chain, decimals)}, and {format_units(gap, decimals)} {symbol} of "
-                "that has no reason.",
+                sentence=f"The books hold {format_units(statement.closing, decimals)} {symbol}, {off}: "
+                f"{_explained(statement)}.",
                 asset=symbol,
                 gap_raw=gap,
                 gap=format_units(gap, decimals),
                 gap_usd=float(gap * statement.price / 10**decimals),
             )
+
+
+def _explained(statement: Statement) -> str:
+    """What the chain holds, and what of the difference to the books has a reason."""
+    token = statement.token
+    words = f"the chain holds {token.format(statement.on_chain)}"
+    reasons = [f"{token.format(item.raw)} {item.kind}" for item in statement.items]
+    return words if not reasons else f"{words}, of which {', '.join(reasons)} need not be in them"
 
 
 def ids_and_refs_match(checkpoint: Checkpoint) -> Iterator[Violation]:
