@@ -152,7 +152,27 @@ def test_only_a_gap_that_was_not_there_before_is_marked() -> None:
     assert len(rows) == 1
     calm = _changed(result, sides=sides[:2])
     assert not Page(to_html(_run(calm))).all("tr", **{"class": "wrong"})
-    assert "No holding goes wrong here: what differs is quantity" in _text(calm)
+    assert "A gap that was there before is explained" in _text(calm)
+    assert "Totals alone do not show this one." in _text(calm)
+    assert "Totals alone" not in _text(result)
+    assert "was there before" not in _text(result)
+
+
+def test_an_event_without_a_transaction_leads_to_the_first_bad_block() -> None:
+    result = redemption()
+    guilty = replace(result.breaks[1], transaction=None, log_index=None)
+    for block, leads in ((8, True), (7, False)):
+        there = replace(guilty, block=block)
+        text = to_html(_run(_changed(replace(result, breaks=(there,)), guilty=there)))
+        assert (f'<a href="#{SLUG}-block">block {block}</a>' in text) is leads
+        assert f"{SLUG}-event" not in text
+
+
+def test_a_gap_in_money_alone_stands_beside_its_label() -> None:
+    result = redemption()
+    guilty = replace(result.breaks[1], gap=None, gap_raw=None, gap_usd=247.5)
+    text = _text(_changed(replace(result, breaks=(guilty,)), guilty=guilty))
+    assert "Gap +$247.50 different" in text
 
 
 # -- the panel
@@ -203,6 +223,13 @@ def test_first_bad_block_is_on_the_timeline_though_nothing_happened_in_it(block:
         page = Page(to_html(_run(replace(result, timeline=timeline))))
         assert len(page.all("li", id=f"{SLUG}-block")) == 1
         assert {link["href"][1:] for link in page.all("a")} <= {each.get("id") for _, each in page.elements}
+
+
+def test_first_bad_block_stands_alone_among_empty_ones() -> None:
+    assert "5–7 2024-01-01 00:01:24 empty blocks" in _text(redemption())
+    text = _text(_changed(redemption(), block=6, sides=()))
+    assert "5–7" not in text
+    assert "6 2024-01-01 00:01:12 first bad block empty block 7 2024-01-01 00:01:24 empty block" in text
 
 
 def test_a_break_without_place_or_sides_still_has_a_panel() -> None:

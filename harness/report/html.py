@@ -123,6 +123,17 @@ class _Finding:
     actual: Markup | None
     is_amount: bool
 
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """The gap in tokens, money and base units, as far as it has them."""
+        worth, raw = gap_worth(self.found), self.found.gap_raw
+        parts = (
+            gap_tokens(self.found),
+            None if worth is None else usd(worth, signed=True),
+            None if raw is None else f"{raw:+d} raw",
+        )
+        return tuple(part for part in parts if part is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
@@ -198,6 +209,11 @@ class _Panel:
     """The YAML line of the step that caused it."""
     on_timeline: bool
     """Whether the guilty transaction stands on the timeline."""
+
+    @property
+    def has_explained(self) -> bool:
+        """Whether books that are right hold something else than the chain."""
+        return any(side.at.books != side.at.chain for side in self.before)
 
     @property
     def holds_the_same(self) -> bool:
