@@ -1,6 +1,5 @@
 """Laws of splitting whole units by weight, on the ledger's side and on the reference's: two codes, one answer."""
 
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
