@@ -1,7 +1,5 @@
 """What the contracts do, and that the artifacts are what their sources compile to."""
 
-# ruff: noqa: SIM300 - what is expected stands on the left
-
 from __future__ import annotations
 
 import importlib.util

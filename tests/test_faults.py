@@ -146,3 +146,9 @@ def test_a_fault_stays_with_its_syncer(stage: Stage) -> None:
 
     stage.sync(FAULTS["worth_sign_flipped"].around(made, Effect()))
     assert not stage.is_red(stage.sync(made))
+
+
+def test_the_page_lists_them_all() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "strength.md").read_text(encoding="utf-8")
+    rows = [f"| `{fault.name}` | {fault.wrong} | {fault.cause or 'unknown'} |" for fault in FAULTS.values()]
+    assert [] == [row for row in rows if row not in page.splitlines()]
