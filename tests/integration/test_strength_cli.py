@@ -1,0 +1,198 @@
+"""``harness strength`` over our own corpus, and what the command line makes of good and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli
+from harness.books import Books
+from harness.diagnosis import Run
+from harness.judging import judge
+from harness.scenario.loader import load
+from harness.session import Session
+from harness.strength import without_expectations
+from harness.syncers.broken import BROKEN
+from harness.world.play import Played, SyncAct, play
+
+ROOT = Path(__file__).parents[2]
+SCENARIOS = ROOT / "scenarios"
+SMALL = "deposit_and_redemption_in_one_block_are_told_apart.yaml"
+
+
+def _run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["strength", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    code: int
+    told: dict[str, Any]
+    page: str
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """The whole corpus, once."""
+    folder = tmp_path_factory.mktemp("strength")
+    html, out = folder / "strength.html", folder / "strength.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        code = _run("scenarios", "--min-kill", "100", "--html", str(html), "--json", str(out))
+    return Measured(code=code, told=json.loads(out.read_text(encoding="utf-8")), page=html.read_text(encoding="utf-8"))
+
+
+def test_our_scenarios_catch_every_broken_syncer(measured: Measured) -> None:
+    assert [] == measured.told["survivors"]
+    assert [] == measured.told["alarms"]
+    assert 0 == measured.code
+    assert len(BROKEN) == measured.told["summary"]["killed"]
+
+
+def test_every_scenario_catches_something(measured: Measured) -> None:
+    assert [] == measured.told["catch_nothing"]
+
+
+def test_causes_are_named_right(measured: Measured) -> None:
+    assert float(measured.told["summary"]["causes_right"]) >= 95
+    assert float(measured.told["summary"]["causes_right_everywhere"]) >= 95
+
+
+def test_the_page_names_every_broken_syncer_and_scenario(measured: Measured) -> None:
+    assert set(BROKEN) == set(re.findall(r'id="w-([^"]+)"', measured.page))
+    for scenario in measured.told["scenarios"]:
+        assert scenario["id"] in measured.page
+
+
+def test_no_folder_of_this_machine_is_named(measured: Measured) -> None:
+    assert str(ROOT) not in measured.page + json.dumps(measured.told)
+
+
+# -- the first bad block, against a search that spares nothing
+
+
+_PLAYED: dict[str, Played] = {}
+
+
+def _played(scenario: str) -> Played:
+    if scenario not in _PLAYED:
+        _PLAYED[scenario] = play(without_expectations(load(str(SCENARIOS / scenario), name=scenario)))
+    return _PLAYED[scenario]
+
+
+def _first_bad_block(played: Played, name: str) -> int:
+    """The first block up to which the operation that fails is wrong: each is tried, from the first one it reads."""
+    run = Run(played=played, factory=BROKEN[name].factory, memory={})
+    for point in Session(played, run.factory, memory=run.memory).points():
+        breaks = judge(played, point).breaks
+        if not breaks:
+            continue
+        act = point.act
+        if not isinstance(act, SyncAct):
+            found = breaks[0].block
+            assert found is not None
+            return found
+        if act.operation.kind == "sync" and isinstance(act.expected, Books):
+            for block in _blocks_read(played, act):
+                retold = run.retold(act, replace(act.operation, end_block=block), act.before)
+                if judge(played, run.session().ask_alone(retold, point.given)).breaks:
+                    return block
+        return act.operation.end_block
+    return played.ledger.head  # only elsewhere, where it is asked at the head
+
+
+def _blocks_read(played: Played, act: SyncAct) -> Iterator[int]:
+    cursor = act.before.sync.treasury.last_block_scanned
+    portfolio = act.before.portfolio
+    traded = [
+        trade.block_number or 0
+        for position in (*portfolio.open_positions.values(), *portfolio.closed_positions.values())
+        for trade in position.trades
+    ]
+    first = played.ledger.setting.deployment_block if cursor is None else cursor + 1
+    yield from range(max([first, *traded]), act.operation.end_block + 1)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_first_bad_block_is_exact(measured: Measured, name: str) -> None:
+    found = next(one["first"] for one in measured.told["wrong_syncers"] if one["name"] == name)
+    assert found is not None
+    assert "plain" == found["outcome"]
+    assert _first_bad_block(_played(found["scenario"]), name) == found["block"]
+
+
+# -- the command line
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one scenario, which becomes the current directory, and a few broken syncers."""
+    (tmp_path / "scenarios").mkdir()
+    shutil.copy(SCENARIOS / SMALL, tmp_path / "scenarios")
+    monkeypatch.chdir(tmp_path)
+    for name in set(BROKEN) - {"usd_sign", "interest_is_balance"}:
+        monkeypatch.delitem(BROKEN, name)
+    return tmp_path
+
+
+def test_survivors_are_printed_and_a_low_kill_rate_is_an_exit_code(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == _run("--jobs", "1")
+    said = capsys.readouterr().out
+    assert "1 scenario catches 1 of 2 broken syncers: 50 %" in said
+    assert "nothing catches interest_is_balance" in said
+    assert Path("reports/strength.html").is_file()
+    assert "50" == json.loads(Path("reports/strength.json").read_text(encoding="utf-8"))["summary"]["kill_rate"]
+    assert 0 == _run("--jobs", "1", "--min-kill", "50")
+    assert 1 == _run("--jobs", "1", "--min-kill", "50.1")
+
+
+def test_nothing_selected(project: Path) -> None:
+    assert 4 == _run("-k", "absent")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no/such/folder",),
+        ("--syncer", "no_such_module:thing"),
+        ("--min-kill", "101"),
+        ("--html", "same", "--json", "same"),
+        ("--jobs", "0"),
+    ],
+)
+def test_bad_input(project: Path, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == _run(*arguments)
+    assert capsys.readouterr().err
+    assert not Path("reports/strength.html").exists()
+
+
+def test_a_wrong_scenario_is_bad_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("scenarios/bad.yaml").write_text("title: 3\n", encoding="utf-8")
+    assert 2 == _run("--jobs", "1")
+    assert "bad.yaml" in capsys.readouterr().out
+
+
+def test_somebody_elses_syncer_that_differs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 1 == _run("--jobs", "1", "--syncer", "harness.syncers.broken:usd_sign")
+    said = capsys.readouterr().out
+    assert "cannot be told with a syncer that differs" in said
+    assert "is blamed" in said
+
+
+def test_an_example_that_is_right_is_measured(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert os.getcwd() == str(project)
+    assert 0 == _run("--jobs", "1", "--syncer", "reference")
+    assert re.search(r"1 scenario catches \d+ of \d+ faults around reference", capsys.readouterr().out)
