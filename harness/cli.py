@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -16,7 +17,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ Exit codes, the first that applies:
 """
 SUFFIXES = (".yaml", ".yml")
 INTERRUPTED = 130
+LONGEST_SECONDS = 7 * 86_400
+MOST_MIB = 1 << 24
 TIMEOUT_SECONDS = 60.0
 MEMORY_MIB = 2_048
 
@@ -391,23 +394,27 @@ class Outputs:
         return os.path.join(os.path.dirname(self.json), "timings.json")
 
 
-def prepare(outputs: Outputs) -> None:
+def prepare(outputs: Outputs, inputs: Iterable[str] = ()) -> None:
     """Make the reports' folders, and see that each report can be written, before anything is run.
 
     Raises:
-        OutputError: If one cannot, or if two would be the same file.
+        OutputError: If one cannot, if two would be the same file, or if one is an input.
     """
     prepare_files(
-        {"--html": outputs.html, "--junit": outputs.junit, "--json": outputs.json, "timings": outputs.timings}
+        {"--html": outputs.html, "--junit": outputs.junit, "--json": outputs.json, "timings": outputs.timings}, inputs
     )
 
 
-def prepare_files(options: Mapping[str, str]) -> None:
+def prepare_files(options: Mapping[str, str], inputs: Iterable[str] = ()) -> None:
     """See that each file can be written; they are given by the option that names each.
 
     Raises:
-        OutputError: If one cannot, or if two would be the same file.
+        OutputError: If one cannot, if two would be the same file, or if one is an input.
     """
+    read = {os.path.realpath(path) for path in inputs}
+    for option, path in options.items():
+        if os.path.realpath(path) in read:
+            raise OutputError(f"{path}: {option} would overwrite a scenario")
     taken: dict[str, str] = {}
     for option, path in options.items():
         other = taken.setdefault(os.path.realpath(path), option)
@@ -549,7 +556,7 @@ def cli() -> None:
 @click.option("--no-sweeps", is_flag=True, help="Do not repeat each scenario's syncs in other ways.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=LONGEST_SECONDS),
     default=TIMEOUT_SECONDS,
     show_default=True,
     metavar="SECONDS",
@@ -557,7 +564,7 @@ def cli() -> None:
 )
 @click.option(
     "--memory",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=MOST_MIB),
     default=MEMORY_MIB,
     show_default=True,
     metavar="MIB",
@@ -603,7 +610,9 @@ def run_command(
     outputs = Outputs(html=html, junit=junit, json=json_file)
     files = select(find_files(paths or ("scenarios",)), expression, tags)
     _check_syncer(syncer)
-    prepare(outputs)
+    if math.isnan(timeout):
+        raise click.BadParameter("not a number", param_hint="--timeout")
+    prepare(outputs, [file.path for file in files])
     plan = Plan(
         syncer=syncer,
         sweeps=not no_sweeps,
@@ -726,7 +735,7 @@ def schema_command() -> int:
 @click.option("--jobs", type=click.IntRange(min=1), help="Scenarios tried at a time.  [default: one per processor]")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=LONGEST_SECONDS),
     default=TIMEOUT_SECONDS,
     show_default=True,
     metavar="SECONDS",
@@ -762,7 +771,7 @@ def strength_command(
     from harness.strength import File, Plan, measure
 
     files = select(find_files(paths or ("scenarios",)), expression, tags)
-    prepare_files({"--html": html, "--json": json_file})
+    prepare_files({"--html": html, "--json": json_file}, [file.path for file in files])
     plan = Plan(syncer=syncer, with_expect=with_expect, timeout=timeout or None)
     chosen = [File(id=file.id, path=file.path) for file in files]
     console = _console()

@@ -43,6 +43,16 @@ def _in_main_thread() -> bool:
 
 
 @contextlib.contextmanager
+def same_folder() -> Iterator[None]:
+    """Come back to the working directory, wherever what runs inside goes."""
+    found = os.getcwd()
+    try:
+        yield
+    finally:
+        os.chdir(found)
+
+
+@contextlib.contextmanager
 def foreign_zone() -> Iterator[None]:
     """Let what runs inside find itself in a zone that is not UTC."""
     if not hasattr(time, "tzset"):

@@ -32,7 +32,7 @@ from harness.scenario.loader import load
 from harness.scenario.model import Scenario
 from harness.session import Point, Session, SyncerFactory
 from harness.sweeps import Swept, identity, judged_json, sweep
-from harness.syncers.find import find_syncer
+from harness.syncers.find import import_syncer
 from harness.world.play import BookAct, Played, SyncAct, play
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -57,7 +57,7 @@ def run_file(
         path: Where it is.
         id: How results name the scenario.
         file: How results name the file.
-        syncer: The syncer's name, see ``find_syncer``.
+        syncer: The syncer's name, see ``harness.syncers.find``.
         sweeps: Whether to sync it in other ways as well.
         timeout: Seconds for each of the syncer's operations, or None.
         memory_mib: How much more memory each of them may take, or None.
@@ -71,7 +71,7 @@ def run_file(
         SyncerNotFound: If there is no such syncer.
     """
     began = time.perf_counter()
-    factory = find_syncer(syncer)
+    factory = import_syncer(syncer)
     try:
         scenario = load(path, name=file)
     except ScenarioError as error:

@@ -13,11 +13,12 @@ from typing import Any
 
 from harness.books import Books, check_books, copy_books, dump_books, load_books
 from harness.books.executor import book_trade
-from harness.chain import Node, View
+from harness.chain import Chain, Node, View
 from harness.errors import BooksError, SyncRefused
-from harness.guard import OutOfTime, bounded_depth, captured_output, deadline, foreign_zone, memory_limit
+from harness.guard import OutOfTime, bounded_depth, captured_output, deadline, foreign_zone, memory_limit, same_folder
 from harness.ledger.bookkeeping import Operation
 from harness.reconcile.diff import BreakKind
+from harness.syncers.find import ImportedSyncer
 from harness.syncers.protocol import ChainView, Dust, Syncer, Target
 from harness.world.play import Act, BookAct, CheckAct, Played, RestartAct, SyncAct
 
@@ -105,6 +106,24 @@ class _Outage:
             raise NodeFailed("the node does not answer")
 
 
+class _FailingNode(Node):
+    """A node whose n-th request over JSON-RPC fails; what a view reads is counted by the view."""
+
+    outage: _Outage
+
+    def request(self, method: str, params: Sequence[Any] = ()) -> dict[str, Any]:
+        self.outage.count()
+        return super().request(method, params)
+
+
+def _node(chain: Chain, head: int, chain_id: int, outage: _Outage | None) -> Node:
+    if outage is None:
+        return Node(chain, head=head, chain_id=chain_id)
+    node = _FailingNode(chain, head=head, chain_id=chain_id)
+    node.outage = outage
+    return node
+
+
 class _FailingView:
     """A view whose n-th call fails."""
 
@@ -114,8 +133,6 @@ class _FailingView:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._view, name)
-        if name == "web3":
-            self._outage.count()
         if name not in ("get_logs", "call", "header", "code"):
             return found
 
@@ -167,6 +184,7 @@ class Session:
         self._hint = setting.deployment_block
         self._books = Books()
         self._opening = self._books
+        self._start_anew()
 
     def points(self) -> Iterator[Point]:
         """Run every operation in turn; one point for each, and for each ``expect`` step.
@@ -201,9 +219,15 @@ class Session:
             return Failure(kind=BreakKind.different, message=str(error))
         return None
 
+    def _start_anew(self) -> None:
+        """Do as if the syncer's process had ended: what its module kept is gone where the module can be run again."""
+        self._syncer = None
+        if isinstance(self._factory, ImportedSyncer):
+            self._factory = self._factory.renewed()
+
     def _restart(self, chain_id: int, vault: str) -> None:
         self._chain_id, self._vault = chain_id, vault
-        self._syncer = None
+        self._start_anew()
         self._books = load_books(dump_books(self._books, indent=None))
 
     def _sync(self, act: SyncAct) -> Point:
@@ -217,7 +241,7 @@ class Session:
             self._syncer = None
         given = self._books
         if self._variation.reloaded:
-            self._syncer = None
+            self._start_anew()
             given = load_books(dump_books(given, indent=None))
         answer = self._ask_until_it_lives(operation, given) if self._variation.killed else self._ask(operation, given)
         if self._variation.twice and operation.kind != "initialise" and isinstance(answer, Books):
@@ -240,7 +264,8 @@ class Session:
         calls, clock = 1, self._operations
         in_spite_of_it: list[Books] = []
         while True:
-            self._syncer, self._operations = None, clock
+            self._start_anew()
+            self._operations = clock
             outage = _Outage(calls)
             answer = self._ask(operation, given, outage)
             if _is_exhausted(answer):
@@ -256,7 +281,7 @@ class Session:
         """Ask for one operation: books, or the words of a refusal, or how it failed."""
         head = self._head(operation)
         view = View(
-            Node(self._played.chain, head=head, chain_id=self._chain_id),
+            _node(self._played.chain, head, self._chain_id, outage),
             end_block=operation.end_block,
             now=CLOCK_START + timedelta(seconds=self._operations),
             chunk=self._chunk(operation),
@@ -289,6 +314,7 @@ class Session:
             # The deadline is the innermost: no shot of it disturbs the others on their way out.
             with (
                 foreign_zone(),
+                same_folder(),
                 bounded_depth(),
                 captured_output() as output,
                 memory_limit(self._memory_mib),

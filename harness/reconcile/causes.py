@@ -158,7 +158,8 @@ def _by_probe(case: Case) -> Finding | None:
 
 
 def _idle(case: Case) -> Finding | None:
-    if not case.idle or case.broken.field in _STAMPS:
+    refusal = case.broken.kind in (BreakKind.refused, BreakKind.not_refused)
+    if not case.idle or refusal or case.broken.field in _STAMPS:
         return None
     return Finding(
         cause=Cause.not_repeatable,
@@ -616,16 +617,14 @@ def _misplaced(case: Case) -> Finding | None:
 
 def _old_balance(case: Case) -> Finding | None:
     """Updates that are all there and chained in another order."""
-    if case.broken.kind is BreakKind.different and case.broken.field == "old_balance":
-        same = {_identity(entry) for entry in entries(case.expected)} == {
-            _identity(entry) for entry in entries(case.actual)
-        }
-        if same:
-            return Finding(
-                cause=Cause.order_dependent,
-                evidence="The same updates are there, applied in another order than on chain.",
-            )
-    return None
+    if case.broken.kind is not BreakKind.different or case.broken.field != "old_balance":
+        return None
+    due, booked = ([_identity(entry) for entry in entries(books)] for books in (case.expected, case.actual))
+    if set(due) != set(booked) or due == booked:
+        return None
+    return Finding(
+        cause=Cause.order_dependent, evidence="The same updates are there, applied in another order than on chain."
+    )
 
 
 # -- checkpoints

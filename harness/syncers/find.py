@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +49,45 @@ def find_syncer(name: str = DEFAULT) -> Callable[[Target], Syncer]:
     if not callable(found):
         raise _not_found(name, f"{path} is of type {type(found).__name__}, which cannot be called with a target", None)
     return cast("Callable[[Target], Syncer]", found)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedSyncer:
+    """A syncer from somebody's module, which can be imported anew as a new process would."""
+
+    name: str
+    module: str
+    made: Callable[[Target], Syncer]
+
+    def __call__(self, target: Target) -> Syncer:
+        return self.made(target)
+
+    def renewed(self) -> ImportedSyncer:
+        """Run the module again, so that nothing it kept (a class attribute, a cache) outlives a restart.
+
+        Modules that it imports are left as they are. One that cannot be run twice stays as it is, too.
+        """
+        kept = sys.modules.pop(self.module, None)
+        try:
+            return ImportedSyncer(self.name, self.module, find_syncer(self.name))
+        except SyncerNotFound:
+            if kept is not None:
+                sys.modules[self.module] = kept
+            return self
+
+
+def import_syncer(name: str = DEFAULT) -> Callable[[Target], Syncer]:
+    """Find a syncer as :func:`find_syncer` does; one from outside the harness comes as an `ImportedSyncer`."""
+    made = find_syncer(name)
+    module = _path_of(name).partition(":")[0].strip()
+    if module == "harness" or module.startswith("harness."):
+        return made
+    return ImportedSyncer(name, module, made)
+
+
+def _path_of(name: str) -> str:
+    declared = {point.name: point.value for point in entry_points(group=GROUP)}
+    return (declared | BUILT_IN).get(name, name)
 
 
 def _not_found(name: str, reason: str, suggestion: str | None) -> SyncerNotFound:
