@@ -16,7 +16,7 @@ from harness.books.executor import book_trade
 from harness.chain import Chain, Node, View
 from harness.errors import BooksError, SyncRefused
 from harness.guard import OutOfTime, bounded_depth, captured_output, deadline, foreign_zone, memory_limit, same_folder
-from harness.ledger.bookkeeping import Operation
+from harness.ledger.bookkeeping import Operation, Refusal
 from harness.reconcile.diff import BreakKind
 from harness.syncers.find import ImportedSyncer
 from harness.syncers.protocol import ChainView, Dust, Syncer, Target
@@ -195,7 +195,9 @@ class Session:
             match act:
                 case SyncAct():
                     point = self._sync(act)
-                    self._books = self._opening = point.after
+                    # Where a refusal was due, whatever came instead is not built upon.
+                    refused = isinstance(act.expected, Refusal)
+                    self._books = self._opening = point.given if refused else point.after
                     yield point
                     if _is_exhausted(point.failure):
                         return

@@ -365,10 +365,12 @@ STORIES: dict[str, Story] = {
 }
 
 NEEDS_A_NODE = {
+    "bound_in_floats",
     "deployment_block_skipped",
     "head_read_for_end_block",
     "initialised_at_head",
     "interest_at_head",
+    "leg_split_by_what_is_left",
     "owner_is_sender",
     "shares_received_are_a_deposit",
     "shares_for_assets",

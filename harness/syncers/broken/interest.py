@@ -25,6 +25,16 @@ from harness.units import Rounding, mul_div
 # -- how much
 
 
+@broken("bound_in_floats", cause=None)
+class BoundInFloats(ReferenceSyncer):
+    """Whether a gain is beyond the bound is decided by floats, which cannot tell one raw unit of 18 decimals."""
+
+    def check_gain(self, gain: Gain) -> None:
+        if gain.base > 0 and float(abs(gain.raw)) / float(gain.base) <= float(self.target.interest_bound):
+            return
+        super().check_gain(gain)
+
+
 @broken("interest_is_balance", cause="balance booked as flow")
 class InterestIsBalance(ReferenceSyncer):
     """Interest is booked as the whole new balance, not as the gain."""

@@ -22,6 +22,14 @@ class SplitEqually(ReferenceSyncer):
         return super().split_leg(raw, [1] * len(weights))
 
 
+@broken("leg_split_by_what_is_left", cause="wrong position")
+class LegSplitByWhatIsLeft(ReferenceSyncer):
+    """What a redemption takes of a rebase token is split by what positions hold, not by what earned since interest."""
+
+    def weight_of(self, holding: Holding) -> int:
+        return holding.balance
+
+
 @broken("leg_to_last_position", cause="wrong position")
 class LegToLastPosition(ReferenceSyncer):
     """What a redemption takes of an asset is taken from the position opened last."""

@@ -413,7 +413,7 @@ class ReferenceSyncer:
             if not holdings:
                 skipped.append(self.skip_leg(leg))
                 continue
-            weights = [holding.weight for holding in holdings]
+            weights = [self.weight_of(holding) for holding in holdings]
             for holding, part in zip(holdings, self.split_leg(leg.raw, weights), strict=True):
                 if self.is_booked(part):
                     updates.append(self.book_event(work, flow, holding, sign * part))
@@ -423,6 +423,10 @@ class ReferenceSyncer:
     def note_skipped(self, update: BalanceUpdate, skipped: list[dict[str, str]]) -> None:
         """List with a flow's first update the legs that were skipped."""
         update.other_data = {"skipped_legs": skipped}
+
+    def weight_of(self, holding: Holding) -> int:
+        """What a holding counts for when a leg is split."""
+        return holding.weight
 
     def split_leg(self, raw: int, weights: Sequence[int]) -> list[int]:
         """Split what was paid out of an asset between its holdings, oldest first."""
