@@ -9,6 +9,8 @@ from harness.ledger.facts import Leg
 from harness.scenario.model import Deposit, FlowStep, Mint, Redeem, VaultSpec, Withdraw
 from harness.units import Rounding, mul_div
 from harness.world.vault import (
+    SECOND_FUND_DEPOSIT_TOKENS,
+    SECOND_FUND_REDEMPTION_SHARES,
     Calls,
     Deployed,
     FlowIntent,
@@ -27,9 +29,6 @@ VAULT = load_artifact("EnzymeVault")
 COMPTROLLER = load_artifact("Comptroller")
 FUND_DEPLOYER = load_artifact("FundDeployer")
 INTERPRETER = load_artifact("ValueInterpreter")
-
-SECOND_FUND_DEPOSIT_TOKENS = 5
-SECOND_FUND_REDEMPTION_SHARES = 2
 
 
 class EnzymeKind:

@@ -9,6 +9,8 @@ from harness.ledger.facts import Leg
 from harness.scenario.model import Deposit, FlowStep, Mint, Redeem, VaultSpec, Withdraw
 from harness.units import Rounding, mul_div
 from harness.world.vault import (
+    SECOND_FUND_DEPOSIT_TOKENS,
+    SECOND_FUND_REDEMPTION_SHARES,
     Calls,
     Deployed,
     FlowIntent,
@@ -25,9 +27,6 @@ from harness.world.vault import (
 ERC20 = load_artifact("Erc20")
 VAULT = load_artifact("Erc4626Vault")
 FACTORY = load_artifact("Erc4626Factory")
-
-SECOND_FUND_DEPOSIT_TOKENS = 5
-SECOND_FUND_REDEMPTION_SHARES = 2
 
 
 class Erc4626Kind:

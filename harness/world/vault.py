@@ -18,6 +18,10 @@ from harness.units import Token
 SETUP_GAS = 12_000_000
 """For deployments; an ordinary call takes the chain's default."""
 
+SECOND_FUND_DEPOSIT_TOKENS = 5
+SECOND_FUND_REDEMPTION_SHARES = 2
+"""What the second fund's investor puts in and takes out, in turns."""
+
 Calls = Generator[Call, Outcome, None]
 """Yields calls, is sent what became of each."""
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
 if __name__ == "__main__":
@@ -22,8 +21,8 @@ from harness.reconcile.diff import Break  # noqa: E402
 from harness.report.results import gap_tokens  # noqa: E402
 from harness.runner import run_scenario  # noqa: E402
 from harness.scenario.loader import load  # noqa: E402
-from harness.scenario.model import Block, Check, Scenario, StepBase  # noqa: E402
 from harness.session import Session  # noqa: E402
+from harness.strength import without_expectations  # noqa: E402
 from harness.syncers.broken import BROKEN  # noqa: E402
 from harness.syncers.protocol import Syncer, Target  # noqa: E402
 from harness.syncers.reference import ReferenceSyncer  # noqa: E402
@@ -32,21 +31,7 @@ from harness.world.play import Played, play  # noqa: E402
 SCENARIOS = ROOT / "scenarios"
 PAGE = ROOT / "docs" / "caught.md"
 
-StepT = TypeVar("StepT", bound=StepBase)
 Factory = Callable[[Target], Syncer]
-
-
-def without_expectations(scenario: Scenario) -> Scenario:
-    """The same scenario without a single typed number to compare with."""
-    deploy_block = tuple(_bare(step) for step in scenario.deploy_block)
-    steps = tuple(_bare(step) for step in scenario.steps if not isinstance(step, Check))
-    return replace(scenario, deploy_block=deploy_block, steps=steps)
-
-
-def _bare(step: StepT) -> StepT:
-    if isinstance(step, Block):
-        step = replace(step, steps=tuple(_bare(inner) for inner in step.steps))
-    return replace(step, expect=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
