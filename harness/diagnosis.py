@@ -301,7 +301,23 @@ def _first_bad(prober: _Prober, low: int, high: int, breaks: Sequence[Break]) ->
             high = guess - 1
         else:
             low = guess + 1
-    while low < high and prober.syncs < MOST_SYNCS - 2:
+    if low >= high or bad(low):
+        return min(low, high)
+    # Books change where something happened: those blocks first.
+    happened = sorted({transaction.block for transaction in prober.run.played.ledger.transactions} | {high})
+    candidates = [block for block in happened if low < block <= high]
+    first, last = 0, len(candidates) - 1
+    while first < last and prober.syncs < MOST_SYNCS - 1:
+        middle = (first + last) // 2
+        if bad(candidates[middle]):
+            last = middle
+        else:
+            first = middle + 1
+    low, high = (candidates[last - 1] + 1 if last else low + 1), candidates[last]
+    if _first_in_chain(prober.at(high)[1]).transaction is not None:
+        return high
+    # What names no event may begin where nothing happened.
+    while low < high and prober.syncs < MOST_SYNCS:
         middle = (low + high) // 2
         if bad(middle):
             high = middle
