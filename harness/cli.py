@@ -310,10 +310,10 @@ def _run_in_pool(files: Sequence[Selected], plan: Plan, width: int) -> Generator
         for future in waiting:
             yield future.result()
     except BaseException:
-        # Somebody stopped asking (a failure with --fail-fast), or interrupted.
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Somebody stopped asking (a failure with --fail-fast), or interrupted. With its processes gone the pool's
+        # thread ends by itself, and is waited for below: at the interpreter's exit it would trip over its own pipe.
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
