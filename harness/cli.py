@@ -535,6 +535,13 @@ def _flush() -> None:
 # -- the commands
 
 
+def _a_number(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse NaN, which lies in no range and outside of none."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("not a number")
+    return value
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="With HARNESS_DEBUG=1 in the environment, a failure of the harness shows its traceback.",
@@ -557,6 +564,7 @@ def cli() -> None:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, max=LONGEST_SECONDS),
+    callback=_a_number,
     default=TIMEOUT_SECONDS,
     show_default=True,
     metavar="SECONDS",
@@ -610,8 +618,6 @@ def run_command(
     outputs = Outputs(html=html, junit=junit, json=json_file)
     files = select(find_files(paths or ("scenarios",)), expression, tags)
     _check_syncer(syncer)
-    if math.isnan(timeout):
-        raise click.BadParameter("not a number", param_hint="--timeout")
     prepare(outputs, [file.path for file in files])
     plan = Plan(
         syncer=syncer,
@@ -726,6 +732,7 @@ def schema_command() -> int:
 @click.option(
     "--min-kill",
     type=click.FloatRange(min=0, max=100),
+    callback=_a_number,
     metavar="PERCENT",
     help="The least kill rate that will do; a lower one exits with 1.",
 )
@@ -736,6 +743,7 @@ def schema_command() -> int:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, max=LONGEST_SECONDS),
+    callback=_a_number,
     default=TIMEOUT_SECONDS,
     show_default=True,
     metavar="SECONDS",

@@ -128,3 +128,18 @@ def test_options_that_would_do_harm_are_refused(folder: Path, arguments: tuple[s
     done = run(folder, *arguments)
     assert 2 == done.returncode, done.stdout
     assert SCENARIO.format(name="A") == (folder / "scenarios" / "A.yaml").read_text()
+
+
+@pytest.mark.parametrize("option", ["--timeout", "--min-kill"])
+def test_strength_refuses_what_is_no_number(folder: Path, option: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "strength", "scenarios", option, "nan"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 2 == done.returncode
+    assert "not a number" in done.stderr
