@@ -19,7 +19,7 @@ from harness.units import Token
 SHARES = "shares"
 """Stands for the vault's share token where an amount names its token."""
 
-TokenKind = Literal["plain", "index_rebase"]
+TokenKind = Literal["plain", "fee_on_transfer", "index_rebase", "share_rebase", "opt_in_rebase", "debt"]
 VaultKindName = Literal["enzyme", "erc4626"]
 
 
@@ -62,6 +62,8 @@ class TokenSpec:
     """USD with 8 decimals, at the start."""
     dust_absolute: Decimal
     dust_relative: Decimal
+    fee: Fraction = Fraction(0)
+    """Of a ``fee_on_transfer`` token: the part of each transfer that does not arrive, rounded down."""
 
     @property
     def token(self) -> Token:
@@ -247,12 +249,48 @@ class Block(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction(StepBase):
+    """Several calls in one transaction, in order, by their one common caller."""
+
+    calls: tuple[FlowStep | TransferShares | Donate | Emit, ...]
+
+    @property
+    def caller(self) -> str:
+        """Whose transaction it is."""
+        return self.calls[0].caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Transactions that a reorganisation is about: all of a block's, or one (counting from 1)."""
+
+    location: Location
+    block: int
+    transaction: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reorg(StepBase):
+    """Replace the newest blocks by others."""
+
+    depth: int
+    drop: tuple[Place, ...] = ()
+    keep: tuple[Place, ...] = ()
+    move: tuple[tuple[Place, int], ...] = ()
+    """What is mined again in which other block."""
+    add: tuple[ChainStep | Block | Mine, ...] = ()
+    """Steps of the new branch, each in a block that nothing else is in, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deposit(StepBase):
     """ERC-4626 deposit: so many assets in. Percent: of the caller's balance."""
 
     caller: str
     assets: Amount
     receiver: str
+    second_vault: bool = False
+    """Into the second fund: no flow of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +320,10 @@ class Redeem(StepBase):
     shares: Amount
     owner: str
     receiver: str
+    assets: tuple[str, ...] | None = None
+    """Enzyme: only these are paid out, in this order; None: every tracked asset."""
+    second_vault: bool = False
+    """Of the second fund's shares: no flow of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +378,79 @@ class Close(StepBase):
 
     position: int | None = None
     unsynced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borrow(StepBase):
+    """Borrow reserve against a credit position; its loan's borrowed side is in the debt token."""
+
+    assets: Amount
+    """Exact, of the reserve."""
+    debt: str
+    """Symbol of the debt token."""
+    position: int | None = None
+    unsynced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repay(StepBase):
+    """Pay reserve back to whom it was borrowed from. Percent: of the debt in the ledger's books."""
+
+    assets: Amount
+    """Of the reserve."""
+    debt: str
+    position: int | None = None
+    unsynced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeFee(StepBase):
+    """Mint shares to somebody for nothing; maybe with an event shaped like a deposit's."""
+
+    shares: Amount
+    """Exact only."""
+    receiver: str
+    event: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceAccessor(StepBase):
+    """Deploy a new accessor (comptroller) and let the vault listen to it from here on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emit(StepBase):
+    """A deposit event of the n-th accessor (1: the first); nothing moves."""
+
+    caller: str
+    accessor: int
+    assets: Amount
+    shares: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(StepBase):
+    """Stop (or let go on) all transfers of a token, or those from and to one actor (a blocklist)."""
+
+    token: str
+    actor: str | None = None
+    paused: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accrue(StepBase):
+    """Let a rebase or debt token's index grow with time at a yearly rate, from this block on."""
+
+    token: str
+    rate_ray: int
+    """Per 365 days, in ray; 0 stops it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptIn(StepBase):
+    """Let the vault's balance of an ``opt_in_rebase`` token rebase from here on."""
+
+    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,6 +516,38 @@ class SyncInterest(SyncingBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectAccounts(SyncingBase):
+    """Bring the books to the chain's balances (``correct_accounts``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash(StepBase):
+    """The next operation dies at its n-th view call, or after them all; then a fresh syncer is asked again."""
+
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStep(StepBase):
+    """What stands between syncer and chain until the next such step; without anything: nothing does.
+
+    ``after`` and ``steps`` are a hook: before the n-th view call of the next operation these steps are mined (chain
+    steps, ``block``, ``mine``, ``reorg``); an operation with fewer calls is asked again after them.
+    """
+
+    head: int | None = None
+    """As if this block were the newest."""
+    profile: str | None = None
+    """A way to misbehave, of `language.NODE_PROFILES`."""
+    blocks: int | None = None
+    logs: int | None = None
+    times: int | None = None
+    block: int | None = None
+    after: int | None = None
+    steps: tuple[ChainStep | Block | Mine | Reorg, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restart(StepBase):
     """A fresh syncer, the books through JSON; maybe pointed at another chain id or the second fund."""
 
@@ -414,11 +561,26 @@ class Check(StepBase):
 
 
 FlowStep = Deposit | Mint | Withdraw | Redeem
-ManagerStep = Trade | Supply | Unsupply | Close
-ChainStep = FlowStep | TransferShares | Donate | ManagerStep | Take | Rebase | Price
+ManagerStep = Trade | Supply | Unsupply | Close | Borrow | Repay
+ChainStep = (
+    FlowStep
+    | TransferShares
+    | Donate
+    | Transaction
+    | ManagerStep
+    | Take
+    | ChargeFee
+    | ReplaceAccessor
+    | Emit
+    | Pause
+    | Rebase
+    | Accrue
+    | OptIn
+    | Price
+)
 """Steps that send one transaction; each mines a block unless it stands in a ``block``."""
-SyncingStep = Initialise | SyncTreasury | SyncInterest
-Step = Wait | Mine | Block | ChainStep | SyncingStep | Restart | Check
+SyncingStep = Initialise | SyncTreasury | SyncInterest | CorrectAccounts
+Step = Wait | Mine | Block | Reorg | ChainStep | SyncingStep | Restart | Crash | NodeStep | Check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -447,6 +609,8 @@ class Scenario:
     laws_off: tuple[LawOff, ...] = ()
     tolerances: tuple[Tolerance, ...] = ()
     known: Known | None = None
+    variant: str | None = None
+    """The row of ``variants`` that this is, where the file has some."""
 
     @property
     def file(self) -> str:

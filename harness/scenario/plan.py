@@ -11,7 +11,10 @@ from harness.scenario.model import (
     Block,
     ChainStep,
     Check,
+    Crash,
     Mine,
+    NodeStep,
+    Reorg,
     Restart,
     Scenario,
     SyncingBase,
@@ -45,20 +48,34 @@ class PlannedBlock:
     timestamp: int
     steps: tuple[ChainStep, ...]
     location: Location
-    step: Block | Mine | ChainStep | None = None
+    step: Block | Mine | Reorg | ChainStep | None = None
     last: bool = True
+    origins: tuple[tuple[int, int] | None, ...] = ()
+    """In a block of a reorganisation, for each step: the block and the place in it (from 1) of the transaction that is
+    mined again here, or None for a step of its own. Empty: each step is one of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedReorg:
+    """The blocks above ``common`` are replaced by these."""
+
+    step: Reorg
+    common: int
+    blocks: tuple[PlannedBlock, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
     """A step that mines nothing; ``head`` is the newest block then, ``timestamp`` that block's."""
 
-    step: SyncingStep | Restart | Check | Wait
+    step: SyncingStep | Restart | Crash | NodeStep | Check | Wait
     head: int
     timestamp: int
+    hook: tuple[PlannedBlock | PlannedReorg, ...] = ()
+    """A syncing step's: what is mined while it runs, on top of (or in place of) what stood when it began."""
 
 
-PlannedItem = PlannedBlock | PlannedStep
+PlannedItem = PlannedBlock | PlannedReorg | PlannedStep
 
 
 class Clock:
