@@ -370,9 +370,9 @@ class _PinnedChain(MiningChain):
         return PragueVM.get_transaction_builder()
 
 
-def mix_hash(number: int) -> Hash32:
-    """The block's randomness (`block.prevrandao`): different in each block, the same in each run."""
-    return Hash32(keccak(b"vault harness mix hash: %d" % number))
+def mix_hash(number: int, branch: int = 0) -> Hash32:
+    """The block's randomness (`block.prevrandao`): different in each block and branch, the same in each run."""
+    return Hash32(keccak(b"vault harness mix hash: %d" % number + (b" on branch %d" % branch if branch else b"")))
 
 
 @lru_cache(maxsize=64)
@@ -438,9 +438,11 @@ class PinnedBackend(PyEVMBackend):  # type: ignore[misc]  # eth-tester has no ty
         """The newest block's header."""
         return self.chain.get_canonical_head()
 
-    def begin(self, parent: BlockHeaderAPI, *, timestamp: int) -> BlockBuilder:
-        """Start the block after ``parent``, at a time of UTC seconds."""
-        return BlockBuilder(self.chain, self.chain.create_header_from_parent(parent, timestamp=timestamp))
+    def begin(self, parent: BlockHeaderAPI, *, timestamp: int, branch: int = 0) -> BlockBuilder:
+        """Start the block after ``parent``, at a time of UTC seconds; on another branch it has another hash."""
+        randomness = mix_hash(parent.block_number + 1, branch)
+        header = self.chain.create_header_from_parent(parent, timestamp=timestamp, mix_hash=randomness)
+        return BlockBuilder(self.chain, header)
 
     def set_head(self, header: BlockHeaderAPI) -> None:
         """Make a block that was mined before the newest one; what stood on it is no part of the chain any more."""

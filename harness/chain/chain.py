@@ -138,6 +138,7 @@ class Chain:
         genesis = self._backend.head
         self._index.append(Block(genesis, genesis.hash, (), (), ()))
         self._states: OrderedDict[bytes, StateAPI] = OrderedDict()
+        self._branch = 0
 
     def clone(self) -> Chain:
         """Copy the chain; neither sees what the other mines."""
@@ -146,6 +147,7 @@ class Chain:
         copy._backend = self._backend.clone()
         copy._index = self._index.copy()
         copy._states = OrderedDict()
+        copy._branch = self._branch
         return copy
 
     @property
@@ -181,7 +183,7 @@ class Chain:
         parent = self._index.block(self.head).header
         if timestamp <= parent.timestamp:
             raise ValueError(f"a block at {timestamp} cannot follow one at {parent.timestamp}")
-        builder = self._backend.begin(parent, timestamp=timestamp)
+        builder = self._backend.begin(parent, timestamp=timestamp, branch=self._branch)
         number = parent.block_number + 1
         receipts: list[Receipt] = []
         if isinstance(build, Sequence):
@@ -270,6 +272,16 @@ class Chain:
         if number is None:
             raise IndexError(f"no block of the chain has the hash {block_hash}")
         return self._index.logs(number, number, addresses, topics)
+
+    def fork(self, number: int) -> None:
+        """Leave every block above ``number``; those mined from here on differ from them, even with equal content.
+
+        Raises:
+            IndexError: If there is no such block.
+        """
+        block = self._index.block(number)
+        self.revert(Snapshot(block.number, block.hash))
+        self._branch += 1
 
     def snapshot(self) -> Snapshot:
         """Remember this moment."""

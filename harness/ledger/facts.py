@@ -120,6 +120,16 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareFee:
+    """Shares that were minted for nothing, raw."""
+
+    raw: int
+    block: int
+    transaction: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traded:
     """What a manager step was to move of one asset: base units, positive into the holder."""
 
@@ -178,6 +188,10 @@ class _Series:
     def copy(self) -> _Series:
         return _Series(list(self.blocks), list(self.values))
 
+    def cut(self, block: int) -> _Series:
+        kept = bisect.bisect_right(self.blocks, block)
+        return _Series(self.blocks[:kept], self.values[:kept])
+
 
 class Ledger:
     """The truth. Grows while a scenario is played; every query names its block."""
@@ -188,6 +202,7 @@ class Ledger:
         self._flows: list[Flow] = []
         self._moves: list[Move] = []
         self._traded: list[Traded] = []
+        self._share_fees: list[ShareFee] = []
         self._transactions: list[Transaction] = []
         self._prices: dict[str, _Series] = {}
         self._balances: dict[str, _Series] = {}
@@ -200,10 +215,25 @@ class Ledger:
         other._flows = list(self._flows)
         other._moves = list(self._moves)
         other._traded = list(self._traded)
+        other._share_fees = list(self._share_fees)
         other._transactions = list(self._transactions)
         other._prices = {symbol: series.copy() for symbol, series in self._prices.items()}
         other._balances = {symbol: series.copy() for symbol, series in self._balances.items()}
         other._supply = self._supply.copy()
+        return other
+
+    def cut(self, block: int) -> Ledger:
+        """What is left of it when every block above one is replaced: an independent copy."""
+        other = Ledger(self.setting)
+        other._blocks = self._blocks[: block + 1]
+        other._flows = [flow for flow in self._flows if flow.block <= block]
+        other._moves = [move for move in self._moves if move.block <= block]
+        other._traded = [traded for traded in self._traded if traded.block <= block]
+        other._share_fees = [fee for fee in self._share_fees if fee.block <= block]
+        other._transactions = [transaction for transaction in self._transactions if transaction.block <= block]
+        other._prices = {symbol: series.cut(block) for symbol, series in self._prices.items()}
+        other._balances = {symbol: series.cut(block) for symbol, series in self._balances.items()}
+        other._supply = self._supply.cut(block)
         return other
 
     # -- writing
@@ -233,6 +263,10 @@ class Ledger:
         """Append what a manager step moves of one asset; nothing is not noted."""
         if traded.raw:
             self._traded.append(traded)
+
+    def add_share_fee(self, fee: ShareFee) -> None:
+        """Append a fee that was paid by minting shares."""
+        self._share_fees.append(fee)
 
     def add_transaction(self, transaction: Transaction) -> None:
         """Append a transaction."""
@@ -276,6 +310,11 @@ class Ledger:
     def traded(self) -> tuple[Traded, ...]:
         """What manager steps moved, in chain order."""
         return tuple(self._traded)
+
+    @property
+    def share_fees(self) -> tuple[ShareFee, ...]:
+        """Every fee paid by minting shares, in chain order."""
+        return tuple(self._share_fees)
 
     @property
     def transactions(self) -> tuple[Transaction, ...]:
