@@ -7,6 +7,7 @@ HarnessError
 ├── SyncerNotFound   no syncer of that name                                       exit 2
 ├── OutputError      a report cannot be written where it was asked for            exit 2
 ├── CallReverted     a read of the chain failed in the contract that was asked    whoever asked decides
+├── NodeError        a node answers with an error instead of what was asked       ask again, ask for less, or refuse
 ├── SyncRefused      a syncer declines an operation; books stay as they were      a break, unless announced
 └── SyncerError      the syncer raised, hung, or returned something else          a break, exit 1
 
@@ -107,6 +108,22 @@ class CallReverted(HarnessError):
         self.reason = reason
         self.data = data
         super().__init__(reason)
+
+
+class NodeError(HarnessError):
+    """A node answers with an error: a JSON-RPC ``code`` and ``message``, as over HTTP so through a view.
+
+    Among the codes are 413 (the answer is too large), 429 (too many requests), -32002 (it took too long), -32005 (more
+    than one may ask for) and -32000 (anything else, e.g. a block that the node does not have).
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(code, message)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

@@ -3,7 +3,7 @@
 from harness.chain.artifacts import Artifact, load_artifact
 from harness.chain.chain import Account, Call, Chain, Header, MinedBlock, Outcome, Pending, Snapshot
 from harness.chain.index import LogEntry, Receipt
-from harness.chain.node import Node
+from harness.chain.node import Node, Switch
 from harness.chain.view import View
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Pending",
     "Receipt",
     "Snapshot",
+    "Switch",
     "View",
     "load_artifact",
 ]

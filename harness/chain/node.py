@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import rlp
@@ -17,6 +18,7 @@ from web3.types import RPCEndpoint, RPCResponse
 from harness.chain.backend import BASE_FEE, GAS_PRICE, NOBODY, READ_GAS, estimate, failure_reason, read
 from harness.chain.chain import Chain, as_address, checksummed
 from harness.chain.index import Block, LogEntry, Receipt
+from harness.errors import NodeError
 
 CLIENT_VERSION = "py-evm/harness"
 _TAGS = ("latest", "safe", "finalized", "pending")
@@ -30,18 +32,36 @@ _SERVER_ERROR = -32000
 _REVERTED = 3
 
 
-class RpcError(Exception):
-    """What a JSON-RPC answer carries under ``error``."""
+class RpcError(NodeError):
+    """What a JSON-RPC answer carries under ``error``, with the ``data`` that a revert has beside code and message."""
 
     def __init__(self, code: int, message: str, data: str | None = None) -> None:
-        self.code = code
-        self.message = message
         self.data = data
-        super().__init__(message)
+        super().__init__(code, message)
 
-    def as_json(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {"code": self.code, "message": self.message}
-        return fields if self.data is None else fields | {"data": self.data}
+
+def header_not_found() -> NodeError:
+    """What a node says of a block that it does not have."""
+    return RpcError(_SERVER_ERROR, "header not found")
+
+
+def _error_json(error: NodeError) -> dict[str, Any]:
+    fields: dict[str, Any] = {"code": error.code, "message": error.message}
+    data = error.data if isinstance(error, RpcError) else None
+    return fields if data is None else fields | {"data": data}
+
+
+@dataclass(frozen=True, slots=True)
+class LogAnswer:
+    """A log as a node gives it out."""
+
+    log: LogEntry
+    block_hash: bytes
+    removed: bool = False
+    timestamp: int | None = None
+    """Of its block, where the node gives it with the log."""
+    is_text: bool = False
+    """Numbers as hex text through a view too, hashes without ``0x``."""
 
 
 class Node:
@@ -59,9 +79,14 @@ class Node:
         self._chain_id = chain.chain_id if chain_id is None else chain_id
 
     @property
+    def chain(self) -> Chain:
+        """What it serves."""
+        return self._chain
+
+    @property
     def head(self) -> int:
         """The newest block's number."""
-        return self._chain.head if self._head is None else min(self._head, self._chain.head)
+        return self.chain.head if self._head is None else min(self._head, self.chain.head)
 
     @property
     def chain_id(self) -> int:
@@ -72,21 +97,51 @@ class Node:
         """Answer a JSON-RPC request: ``jsonrpc``, ``id`` and either ``result`` or ``error``; raises nothing."""
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": 1}
         function = _METHODS.get(method)
-        if function is None:
-            message = f"the method {method} does not exist/is not available"
-            return answer | {"error": RpcError(_NO_SUCH_METHOD, message).as_json()}
         try:
-            return answer | {"result": function(self, *params)}
-        except RpcError as error:
-            return answer | {"error": error.as_json()}
+            node = self.answering(method)
+            if function is None:
+                raise RpcError(_NO_SUCH_METHOD, f"the method {method} does not exist/is not available")
+            return answer | {"result": function(node, *params)}
+        except NodeError as error:
+            return answer | {"error": _error_json(error)}
         except (TypeError, ValueError, AttributeError, KeyError) as error:
-            return answer | {"error": RpcError(_INVALID_PARAMS, f"invalid argument: {error}").as_json()}
+            return answer | {"error": _error_json(RpcError(_INVALID_PARAMS, f"invalid argument: {error}"))}
 
     def web3(self) -> Web3:
         """A Web3 on this node, as if it were reached over HTTP."""
         return Web3(_NodeProvider(self))
 
-    # What follows serves the view, which reads what a node knows without turning it into JSON and back.
+    # What follows serves the view, which reads what a node knows without turning it into JSON and back. Nodes that
+    # misbehave override it, so that both doors misbehave alike.
+
+    def answering(self, method: str) -> Node:
+        """The node that answers the request which now begins: itself, unless others stand behind it.
+
+        Called once for each JSON-RPC request and each of a view's reads, with the method that it comes to.
+
+        Raises:
+            NodeError: If the request fails before anything is read.
+        """
+        return self
+
+    def answer_logs(
+        self, start_block: int, end_block: int, addresses: Sequence[str] | None, topics: Sequence[Any] | None
+    ) -> list[LogAnswer]:
+        """Give out the logs of a range, see :meth:`find_logs`."""
+        return self.dress(self.find_logs(start_block, end_block, addresses, topics))
+
+    def dress(self, logs: Iterable[LogEntry]) -> list[LogAnswer]:
+        """Put logs as this node gives them out, one by one, by range and in receipts."""
+        block = self.chain.index.block
+        return [LogAnswer(log, block(log.block_number).hash) for log in logs]
+
+    def header_time(self, block: Block) -> int | None:
+        """The timestamp that a header's answer has; None: the answer is null."""
+        return block.header.timestamp
+
+    def has_receipts(self, block: Block) -> bool:
+        """Whether it gives out a block's receipts."""
+        return True
 
     def find_block(self, number: int) -> Block:
         """The block of that number.
@@ -95,8 +150,8 @@ class Node:
             RpcError: If the node has none.
         """
         if not 0 <= number <= self.head:
-            raise RpcError(_SERVER_ERROR, "header not found")
-        return self._chain.index.block(number)
+            raise header_not_found()
+        return self.chain.index.block(number)
 
     def find_logs(
         self, start_block: int, end_block: int, addresses: Sequence[str] | None, topics: Sequence[Any] | None
@@ -108,7 +163,7 @@ class Node:
         """
         if start_block > end_block > 0:
             raise RpcError(_INVALID_PARAMS, "invalid block range params")
-        return self._chain.logs(
+        return self.chain.logs(
             start_block, min(end_block, self.head), [_checksum(one) for one in addresses or ()], _topics(topics)
         )
 
@@ -119,7 +174,7 @@ class Node:
             RpcError: If the node has no such block.
         """
         self.find_block(number)
-        return self._chain.state(number)
+        return self.chain.state(number)
 
     def find_code(self, address: str, number: int) -> bytes:
         """The code at an address at the end of a block.
@@ -145,7 +200,7 @@ class Node:
         return 0 if name == "earliest" else _quantity(name)
 
     def _number_of(self, block_hash: Any) -> int | None:
-        number = self._chain.index.number_of(_bytes(block_hash, 32))
+        number = self.chain.index.number_of(_bytes(block_hash, 32))
         return None if number is None or number > self.head else number
 
     def _block_or_none(self, name: Any) -> Block | None:
@@ -157,10 +212,53 @@ class Node:
         return None if number is None else self.find_block(number)
 
     def _find_transaction(self, transaction_hash: Any) -> tuple[Block, int] | None:
-        found = self._chain.index.find_transaction(_bytes(transaction_hash, 32))
+        found = self.chain.index.find_transaction(_bytes(transaction_hash, 32))
         if found is None or found[0] > self.head:
             return None
         return self.find_block(found[0]), found[1]
+
+
+class Switch(Node):
+    """An address behind which another node stands from the n-th request on.
+
+    Args:
+        first: The node that answers until then.
+        after: The number, from 1, of the first request that goes to the other one.
+        then: That node, or what makes it when that request comes.
+    """
+
+    def __init__(self, first: Node, *, after: int, then: Node | Callable[[], Node]) -> None:
+        self._current = first
+        self._left = after
+        self._then = then
+
+    @property
+    def switched(self) -> bool:
+        """Whether the other node stands there by now."""
+        return self._left <= 0
+
+    @property
+    def chain(self) -> Chain:
+        """What the node that stands there now serves."""
+        return self._current.chain
+
+    @property
+    def head(self) -> int:
+        """The newest block of the node that stands there now."""
+        return self._current.head
+
+    @property
+    def chain_id(self) -> int:
+        """What the node that stands there now says its chain id is."""
+        return self._current.chain_id
+
+    def answering(self, method: str) -> Node:
+        """Count a request, and hand it to the node that stands there."""
+        if self._left > 0:
+            self._left -= 1
+            if self._left == 0:
+                self._current = self._then if isinstance(self._then, Node) else self._then()
+        return self._current.answering(method)
 
 
 class _NodeProvider(JSONBaseProvider):
@@ -239,21 +337,23 @@ def _hex(data: bytes) -> str:
     return f"0x{data.hex()}"
 
 
-def _log_json(log: LogEntry, block_hash: str) -> dict[str, Any]:
-    return {
+def _log_json(answer: LogAnswer) -> dict[str, Any]:
+    log, prefix = answer.log, "" if answer.is_text else "0x"
+    fields = {
         "address": log.address.lower(),
         "topics": [_hex(topic) for topic in log.topics],
         "data": _hex(log.data),
         "blockNumber": hex(log.block_number),
-        "transactionHash": log.transaction_hash,
+        "transactionHash": prefix + log.transaction_hash[2:],
         "transactionIndex": hex(log.transaction_index),
-        "blockHash": block_hash,
+        "blockHash": prefix + answer.block_hash.hex(),
         "logIndex": hex(log.log_index),
-        "removed": False,
+        "removed": answer.removed,
     }
+    return fields if answer.timestamp is None else fields | {"blockTimestamp": hex(answer.timestamp)}
 
 
-def _block_json(block: Block, full: bool) -> dict[str, Any]:
+def _block_json(block: Block, full: bool, timestamp: int) -> dict[str, Any]:
     header: Any = block.header
     hash_text = _hex(block.hash)
     return {
@@ -272,7 +372,7 @@ def _block_json(block: Block, full: bool) -> dict[str, Any]:
         "size": hex(_block_size(block)),
         "gasLimit": hex(header.gas_limit),
         "gasUsed": hex(header.gas_used),
-        "timestamp": hex(header.timestamp),
+        "timestamp": hex(timestamp),
         "baseFeePerGas": hex(header.base_fee_per_gas),
         "mixHash": _hex(header.mix_hash),
         "withdrawals": [],
@@ -325,17 +425,22 @@ def _recipient(transaction: SignedTransactionAPI) -> str | None:
     return _hex(transaction.to) if transaction.to else None
 
 
-def _receipts_json(block: Block, only: int | None = None) -> list[dict[str, Any]]:
+def _receipts_json(node: Node, block: Block, only: int | None = None) -> list[dict[str, Any]]:
     answers, gas_used, hash_text = [], 0, _hex(block.hash)
     for index, receipt in enumerate(block.receipts):
         gas_used += receipt.gas_used
         if only is None or only == index:
-            answers.append(_receipt_json(receipt, block.transactions[index], gas_used, hash_text))
+            logs = node.dress(receipt.logs)
+            answers.append(_receipt_json(receipt, block.transactions[index], gas_used, hash_text, logs))
     return answers
 
 
 def _receipt_json(
-    receipt: Receipt, transaction: SignedTransactionAPI, cumulative_gas_used: int, block_hash: str
+    receipt: Receipt,
+    transaction: SignedTransactionAPI,
+    cumulative_gas_used: int,
+    block_hash: str,
+    logs: Sequence[LogAnswer],
 ) -> dict[str, Any]:
     created = receipt.contract_address
     return {
@@ -348,7 +453,7 @@ def _receipt_json(
         "cumulativeGasUsed": hex(cumulative_gas_used),
         "gasUsed": hex(receipt.gas_used),
         "contractAddress": None if created is None else created.lower(),
-        "logs": [_log_json(log, block_hash) for log in receipt.logs],
+        "logs": [_log_json(log) for log in logs],
         "logsBloom": f"0x{_bloom(receipt.logs):0512x}",
         "status": hex(receipt.succeeded),
         "type": "0x0",
@@ -383,9 +488,7 @@ def _get_logs(node: Node, query: Mapping[str, Any]) -> list[dict[str, Any]]:
         start = end = number
     else:
         start, end = node._number(query.get("fromBlock")), node._number(query.get("toBlock"))
-    logs = node.find_logs(start, end, addresses, query.get("topics"))
-    hashes = {number: _hex(node.find_block(number).hash) for number in {log.block_number for log in logs}}
-    return [_log_json(log, hashes[log.block_number]) for log in logs]
+    return [_log_json(log) for log in node.answer_logs(start, end, addresses, query.get("topics"))]
 
 
 def _call(node: Node, call: Mapping[str, Any], block: Any = "latest") -> str:
@@ -433,8 +536,9 @@ def _transaction_count_of(block: Block | None) -> str | None:
     return None if block is None else hex(len(block.receipts))
 
 
-def _block_answer(block: Block | None, full: bool) -> dict[str, Any] | None:
-    return None if block is None else _block_json(block, full)
+def _block_answer(node: Node, block: Block | None, full: bool) -> dict[str, Any] | None:
+    timestamp = None if block is None else node.header_time(block)
+    return None if block is None or timestamp is None else _block_json(block, full, timestamp)
 
 
 def _transaction_of(block: Block | None, index: Any) -> dict[str, Any] | None:
@@ -450,7 +554,7 @@ def _transaction_by_hash(node: Node, transaction_hash: Any) -> dict[str, Any] | 
 
 def _transaction_receipt(node: Node, transaction_hash: Any) -> dict[str, Any] | None:
     found = node._find_transaction(transaction_hash)
-    return None if found is None else _receipts_json(*found)[0]
+    return _receipts_json(node, *found)[0] if found is not None and node.has_receipts(found[0]) else None
 
 
 def _block_receipts(node: Node, name: Any) -> list[dict[str, Any]] | None:
@@ -458,7 +562,7 @@ def _block_receipts(node: Node, name: Any) -> list[dict[str, Any]] | None:
         block = node._block_or_none(name)
     except RpcError:  # no block has that hash
         return None
-    return None if block is None else _receipts_json(block)
+    return _receipts_json(node, block) if block is not None and node.has_receipts(block) else None
 
 
 def _state(node: Node, block: Any) -> StateAPI:
@@ -475,8 +579,8 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "eth_gasPrice": lambda _: hex(GAS_PRICE),
     "eth_maxPriorityFeePerGas": lambda _: hex(BASE_FEE),
     "eth_blockNumber": lambda node: hex(node.head),
-    "eth_getBlockByNumber": lambda node, name, full=False: _block_answer(node._block_or_none(name), full),
-    "eth_getBlockByHash": lambda node, name, full=False: _block_answer(node._block_of_hash(name), full),
+    "eth_getBlockByNumber": lambda node, name, full=False: _block_answer(node, node._block_or_none(name), full),
+    "eth_getBlockByHash": lambda node, name, full=False: _block_answer(node, node._block_of_hash(name), full),
     "eth_getBlockTransactionCountByNumber": lambda node, name: _transaction_count_of(node._block_or_none(name)),
     "eth_getBlockTransactionCountByHash": lambda node, name: _transaction_count_of(node._block_of_hash(name)),
     "eth_getTransactionByHash": _transaction_by_hash,

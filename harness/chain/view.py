@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -15,8 +16,7 @@ from web3.datastructures import AttributeDict
 from harness.chain.artifacts import parse_signature
 from harness.chain.backend import NOBODY, failure_reason, read
 from harness.chain.chain import Header, as_address, as_header
-from harness.chain.index import LogEntry
-from harness.chain.node import Node
+from harness.chain.node import LogAnswer, Node, header_not_found
 from harness.errors import CallReverted
 
 Memory = dict[Any, Any]
@@ -25,6 +25,9 @@ Memory = dict[Any, Any]
 
 class View:
     """A node's chain, pinned to an end block for one operation.
+
+    Every read asks the node anew which one answers, so another may take its place between two of them; ``head`` stays
+    what it was at the beginning.
 
     Args:
         node: What is read.
@@ -67,16 +70,14 @@ class View:
             topics: As in ``eth_getLogs``: by position a topic, None, or a list of alternatives.
             start_block: The first block.
             end_block: The last block.
+
+        Raises:
+            NodeError: For such a range, or if the node cannot answer.
         """
         self.reads += 1
         chosen = [addresses] if isinstance(addresses, str) else addresses
-        hashes: dict[int, HexBytes] = {}
-        receipts = []
-        for log in self._node.find_logs(start_block, end_block, chosen, topics):
-            if log.block_number not in hashes:
-                hashes[log.block_number] = HexBytes(self._node.find_block(log.block_number).hash)
-            receipts.append(_log_receipt(log, hashes[log.block_number]))
-        return receipts
+        node = self._node.answering("eth_getLogs")
+        return [_log_receipt(log) for log in node.answer_logs(start_block, end_block, chosen, topics)]
 
     def call(self, address: str, signature: str, *arguments: Any, block: int | None = None) -> Any:
         """The decoded answer of e.g. ``"balanceOf(address)(uint256)"`` at the end of a block.
@@ -86,16 +87,18 @@ class View:
 
         Raises:
             CallReverted: If the call fails, no contract is there, or what it answers is of another type.
+            NodeError: If the node has no such block, or cannot answer.
             ValueError: If the signature is none.
         """
         self.reads += 1
         function = parse_signature(signature)
         data = function.encode(arguments)
         number = self.end_block if block is None else block
-        key = (self._node.find_block(number).hash, "call", as_address(address), data)
+        node = self._node.answering("eth_call")
+        key = (node.find_block(number).hash, "call", as_address(address), data)
         answer = self._memory.get(key)
         if answer is None:
-            answer = self._memory[key] = self._read(address, data, number)
+            answer = self._memory[key] = _read(node, address, data, number)
         output, failure = answer
         if failure is not None:
             raise CallReverted(f"{function.name} of {address} at block {number}: {failure}", output)
@@ -106,35 +109,54 @@ class View:
                 f"{function.name} of {address} at block {number} answered no {function.outputs}: {error}", output
             ) from error
 
-    def _read(self, address: str, data: bytes, number: int) -> tuple[bytes, str | None]:
-        if not self._node.find_code(address, number):
-            return b"", "no contract is there"
-        computation = read(self._node.find_state(number), to=as_address(address), data=data, sender=NOBODY)
-        failure = failure_reason(computation.error, computation.output) if computation.is_error else None
-        return computation.output, failure
-
     def header(self, block: int) -> Header:
-        """The header of a block; an error if the node has no such block."""
+        """The header of a block.
+
+        Raises:
+            NodeError: If the node has no such block, or answers null.
+        """
         self.reads += 1
-        return as_header(self._node.find_block(block))
+        node = self._node.answering("eth_getBlockByNumber")
+        found = node.find_block(block)
+        timestamp = node.header_time(found)
+        if timestamp is None:
+            raise header_not_found()
+        return replace(as_header(found), timestamp=timestamp)
 
     def code(self, address: str, block: int | None = None) -> bytes:
-        """The code at an address at the end of a block (None: the end block)."""
+        """The code at an address at the end of a block (None: the end block).
+
+        Raises:
+            NodeError: If the node has no such block, or cannot answer.
+        """
         self.reads += 1
-        return self._node.find_code(address, self.end_block if block is None else block)
+        return self._node.answering("eth_getCode").find_code(address, self.end_block if block is None else block)
 
 
-def _log_receipt(log: LogEntry, block_hash: HexBytes) -> AttributeDict[str, Any]:
-    return AttributeDict(
-        {
-            "address": log.address,
-            "topics": [HexBytes(topic) for topic in log.topics],
-            "data": HexBytes(log.data),
-            "blockNumber": log.block_number,
-            "transactionHash": HexBytes(log.transaction_hash),
-            "transactionIndex": log.transaction_index,
-            "blockHash": block_hash,
-            "logIndex": log.log_index,
-            "removed": False,
-        }
-    )
+def _read(node: Node, address: str, data: bytes, number: int) -> tuple[bytes, str | None]:
+    if not node.find_code(address, number):
+        return b"", "no contract is there"
+    computation = read(node.find_state(number), to=as_address(address), data=data, sender=NOBODY)
+    failure = failure_reason(computation.error, computation.output) if computation.is_error else None
+    return computation.output, failure
+
+
+def _log_receipt(answer: LogAnswer) -> AttributeDict[str, Any]:
+    log = answer.log
+    fields: dict[str, Any] = {
+        "address": log.address,
+        "topics": [HexBytes(topic) for topic in log.topics],
+        "data": HexBytes(log.data),
+        "blockNumber": log.block_number,
+        "transactionHash": HexBytes(log.transaction_hash),
+        "transactionIndex": log.transaction_index,
+        "blockHash": HexBytes(answer.block_hash),
+        "logIndex": log.log_index,
+        "removed": answer.removed,
+    }
+    if answer.timestamp is not None:
+        fields["blockTimestamp"] = hex(answer.timestamp)  # web3 leaves this one as the node gave it
+    if answer.is_text:
+        fields |= {name: hex(fields[name]) for name in ("blockNumber", "transactionIndex", "logIndex")}
+        fields |= {name: fields[name].hex() for name in ("transactionHash", "blockHash")}
+    return AttributeDict(fields)
