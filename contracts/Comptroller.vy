@@ -8,6 +8,7 @@ from snekmate.utils import math
 
 
 interface EnzymeVault:
+    def getOwner() -> address: view
     def getTrackedAssets() -> DynArray[address, 64]: view
     def mintShares(target: address, amount: uint256): nonpayable
     def burnShares(target: address, amount: uint256): nonpayable
@@ -114,6 +115,36 @@ def redeemSharesForSpecificAssets(
         assert asset not in assets, "comptroller: asset is named twice"
         assets.append(asset)
     return self._redeem(recipient, shares_quantity, assets)
+
+
+@external
+def charge_fee(receiver: address, shares_quantity: uint256, as_deposit: bool):
+    """
+    @dev Shares for nothing, as a fee is taken by dilution.
+    @param as_deposit Whether to log it as if so many whole tokens as shares had been deposited.
+    """
+    assert msg.sender == staticcall EnzymeVault(getVaultProxy).getOwner(), "comptroller: caller is not the fund's owner"
+    extcall EnzymeVault(getVaultProxy).mintShares(receiver, shares_quantity)
+    if as_deposit:
+        log SharesBought(
+            buyer=receiver,
+            investmentAmount=math._mul_div(shares_quantity, _DENOMINATION_UNIT, SHARES_UNIT, False),
+            sharesIssued=shares_quantity,
+            sharesReceived=shares_quantity,
+        )
+
+
+@external
+def announce(investment_amount: uint256, shares_quantity: uint256):
+    """
+    @dev Logs a deposit that never was, for anybody, and in an accessor that the vault has left too.
+    """
+    log SharesBought(
+        buyer=msg.sender,
+        investmentAmount=investment_amount,
+        sharesIssued=shares_quantity,
+        sharesReceived=shares_quantity,
+    )
 
 
 @internal

@@ -36,6 +36,8 @@ interface Venue:
 interface Pool:
     def supply(index_token: address, amount: uint256, on_behalf_of: address): nonpayable
     def withdraw(index_token: address, amount: uint256, to: address) -> uint256: nonpayable
+    def borrow(debt_token: address, amount: uint256): nonpayable
+    def repay(debt_token: address, amount: uint256): nonpayable
 
 
 event AccessorSet:
@@ -145,6 +147,19 @@ def supply(pool: address, asset: address, amount: uint256, into: address):
 def unsupply(pool: address, index_token: address, amount: uint256):
     self._check_owner()
     extcall Pool(pool).withdraw(index_token, amount, self)
+
+
+@external
+def borrow(pool: address, debt_token: address, amount: uint256):
+    self._check_owner()
+    extcall Pool(pool).borrow(debt_token, amount)
+
+
+@external
+def repay(pool: address, asset: address, amount: uint256, debt_token: address):
+    self._check_owner()
+    assert extcall IERC20(asset).approve(pool, amount, default_return_value=True)
+    extcall Pool(pool).repay(debt_token, amount)
 
 
 @external

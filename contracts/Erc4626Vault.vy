@@ -71,6 +71,18 @@ def redeem(shares: uint256, receiver: address, owner: address) -> uint256:
 
 
 @external
+def charge_fee(receiver: address, shares: uint256, as_deposit: bool):
+    """
+    @dev Shares for nothing, as a fee is taken by dilution.
+    @param as_deposit Whether to log it as if so many whole tokens as shares had been deposited.
+    """
+    assert msg.sender == manager, "vault: caller is not the manager"
+    erc20._mint(receiver, shares)
+    if as_deposit:
+        log IERC4626.Deposit(sender=self, owner=receiver, assets=shares, shares=shares)
+
+
+@external
 def transfer_out(asset: address, amount: uint256, to: address):
     """
     @dev Tokens leave and no share is burned; nothing but the token's own `Transfer` tells of it.

@@ -5,7 +5,13 @@
 
 
 interface EnzymeVault:
+    def getAccessor() -> address: view
+    def getOwner() -> address: view
     def set_accessor(accessor: address): nonpayable
+
+
+interface Comptroller:
+    def getDenominationAsset() -> address: view
 
 
 event NewFundCreated:
@@ -50,3 +56,20 @@ def create_fund(
     extcall EnzymeVault(vault).set_accessor(comptroller)
     log NewFundCreated(creator=msg.sender, vaultProxy=vault, comptrollerProxy=comptroller)
     return vault, comptroller
+
+
+@external
+def replace_accessor(vault: address) -> address:
+    """
+    @dev What Enzyme does in two steps, a request and its execution: the vault listens to a new comptroller from here on.
+    @return The new comptroller.
+    """
+    assert msg.sender == staticcall EnzymeVault(vault).getOwner(), "fund deployer: caller is not the fund's owner"
+    denomination: address = staticcall Comptroller(
+        staticcall EnzymeVault(vault).getAccessor()
+    ).getDenominationAsset()
+    comptroller: address = create_from_blueprint(
+        COMPTROLLER_BLUEPRINT, vault, denomination, VALUE_INTERPRETER, self
+    )
+    extcall EnzymeVault(vault).set_accessor(comptroller)
+    return comptroller

@@ -8,6 +8,7 @@ from harness.chain import Account, Call, Outcome, load_artifact
 from harness.ledger.facts import Leg
 from harness.scenario.model import Deposit, FlowStep, Mint, Redeem, VaultSpec, Withdraw
 from harness.units import Rounding, mul_div
+from harness.world import tokens
 from harness.world.vault import (
     SECOND_FUND_DEPOSIT_TOKENS,
     SECOND_FUND_REDEMPTION_SHARES,
@@ -71,14 +72,15 @@ class Erc4626Kind:
         reserve = self._spec.reserve
         actors = self._around.actors
         caller = actors[step.caller]
+        second = isinstance(step, Deposit | Redeem) and step.second_vault
         match step:
             case Deposit():
                 raw = share(step.assets, state.balance(self._reserve, caller.address))
                 data = VAULT.encode("deposit", raw, actors[step.receiver].address)
-                moved, text = raw, f"deposits {self._token.format(raw)} {reserve}"
+                moved, text = self._arrives(state, raw), f"deposits {self._token.format(raw)} {reserve}"
             case Mint():
                 raw = share(step.shares, 0)
-                moved = self._assets(state, raw, Rounding.UP)
+                moved = self._arrives(state, self._assets(state, raw, Rounding.UP))
                 data = VAULT.encode("mint", raw, actors[step.receiver].address)
                 text = f"mints {self._token.format(raw)} shares"
             case Withdraw():
@@ -88,13 +90,18 @@ class Erc4626Kind:
                 text = f"withdraws {self._token.format(raw)} {reserve}"
             case Redeem():
                 owner = actors[step.owner].address
-                raw = share(step.shares, self.share_balance(state, owner))
+                held = self.second_share_balance if second else self.share_balance
+                raw = share(step.shares, held(state, owner))
                 moved = -self._assets(state, raw, Rounding.DOWN)
                 data = VAULT.encode("redeem", raw, actors[step.receiver].address, owner)
                 text = f"redeems {self._token.format(raw)} shares"
+        text = f"{step.caller} {text}{_roles(step)}"
+        if second:
+            call = Call(sender=caller, to=self._second_vault, data=data)
+            return Prepared(call=call, text=f"{text}, in the second fund", asked={})
         return Prepared(
             call=Call(sender=caller, to=self._vault, data=data),
-            text=f"{step.caller} {text}{_roles(step)}",
+            text=text,
             flow=self._intent(step, moved),
             asked={reserve: moved},
         )
@@ -106,6 +113,9 @@ class Erc4626Kind:
             return FlowIntent(cause="deposit", owner=self._around.actors[step.receiver].address, legs=legs, mark=mark)
         mark = Mark(emitter=self._vault, topic=VAULT.topic("Withdraw"))
         return FlowIntent(cause="redemption", owner=self._around.actors[step.owner].address, legs=legs, mark=mark)
+
+    def _arrives(self, state: State, raw: int) -> int:
+        return tokens.arrives(self._around.specs[self._spec.reserve], self._reserve, state, raw)
 
     def _assets(self, state: State, shares: int, rounding: Rounding) -> int:
         """Value shares as the vault does: one virtual share and one virtual asset (OpenZeppelin's offset 0)."""
@@ -130,8 +140,27 @@ class Erc4626Kind:
     def approve_shares(self, owner: Account, spender: str) -> Call:
         return Call(sender=owner, to=self._vault, data=ERC20.encode("approve", spender, 2**256 - 1))
 
-    def spender(self) -> str:
-        return self._vault
+    def spenders(self) -> tuple[str, ...]:
+        return (self._vault,)
+
+    def second_spender(self) -> str:
+        return self._second_vault
+
+    def second_share_balance(self, state: State, holder: str) -> int:
+        return state.balance(self._second_vault, holder)
+
+    def charge_fee(self, state: State, receiver: str, shares_raw: int, event: bool) -> Call:
+        data = VAULT.encode("charge_fee", receiver, shares_raw, event)
+        return Call(sender=self._around.manager, to=self._vault, data=data)
+
+    def replace_accessor(self, state: State) -> Call:
+        raise TypeError("the loader lets no replace_accessor through for erc4626")
+
+    def emit(self, state: State, caller: Account, accessor: int, assets_raw: int, shares_raw: int) -> Call:
+        raise TypeError("the loader lets no emit through for erc4626")
+
+    def emitted_mark(self, call: Call) -> Mark:
+        raise TypeError("the loader lets no emit through for erc4626")
 
     def second_fund_flow(self, turn: int) -> Call:
         stranger = self._around.stranger
@@ -150,6 +179,12 @@ class Erc4626Kind:
 
     def unsupply(self, raw: int, token: str) -> Call:
         raise TypeError("the loader lets no unsupply through for erc4626")
+
+    def borrow(self, raw: int, debt: str) -> Call:
+        raise TypeError("the loader lets no borrow through for erc4626")
+
+    def repay(self, raw: int, debt: str) -> Call:
+        raise TypeError("the loader lets no repay through for erc4626")
 
     def take(self, symbol: str, raw: int, receiver: str) -> Call:
         data = VAULT.encode("transfer_out", self._around.tokens[symbol], raw, receiver)

@@ -5,13 +5,25 @@ Deployed once per process for all scenarios whose first blocks are equal, and cl
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.books.records import AssetIdentifier
 from harness.chain import Account, Call, Outcome, load_artifact
 from harness.ledger.facts import Setting
-from harness.scenario.model import Scenario, TokenSpec
+from harness.scenario.model import (
+    Block,
+    Deposit,
+    NodeStep,
+    Redeem,
+    Reorg,
+    ReplaceAccessor,
+    Scenario,
+    StepBase,
+    TokenSpec,
+    Transaction,
+)
+from harness.world import tokens
 from harness.world.vault import Calls, Deployed, Surroundings, VaultKind, deploy, kind_of, send
 
 PLENTY_TOKENS = 10**12
@@ -25,6 +37,48 @@ INDEX_TOKEN = load_artifact("IndexToken")
 PRICE_FEED = load_artifact("PriceFeed")
 POOL = load_artifact("Pool")
 VENUE = load_artifact("Venue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a scenario's later steps ask of its first two blocks; hashable."""
+
+    accessors: int
+    """How many accessors the vault comes to have, at most."""
+    second_investors: tuple[str, ...]
+    """Who goes into the second fund, or out."""
+    batchers: tuple[str, ...]
+    """Who puts several calls into one transaction."""
+    fees: tuple[tuple[str, int, int], ...]
+    """Fees on transfers: symbol, and the fee as a fraction."""
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Needs:
+        """Look through all steps, wherever they stand."""
+        steps = list(_all_steps((*scenario.deploy_block, *scenario.steps)))
+        investors = {step.caller for step in steps if isinstance(step, Deposit | Redeem) and step.second_vault}
+        return cls(
+            accessors=1 + sum(isinstance(step, ReplaceAccessor) for step in steps),
+            second_investors=tuple(sorted(investors)),
+            batchers=tuple(sorted({step.caller for step in steps if isinstance(step, Transaction)})),
+            fees=tuple(
+                (spec.symbol, spec.fee.numerator, spec.fee.denominator)
+                for spec in scenario.tokens.values()
+                if spec.kind == "fee_on_transfer"
+            ),
+        )
+
+
+def _all_steps(steps: Iterable[StepBase]) -> Iterator[StepBase]:
+    for step in steps:
+        yield step
+        match step:
+            case Block() | NodeStep():
+                yield from _all_steps(step.steps)
+            case Transaction():
+                yield from _all_steps(step.calls)
+            case Reorg():
+                yield from _all_steps(step.add)
 
 
 @dataclass(slots=True)
@@ -63,7 +117,7 @@ class World:
 
     def _asset(self, scenario: Scenario, spec: TokenSpec) -> AssetIdentifier:
         underlying: AssetIdentifier | None = None
-        if spec.kind == "index_rebase":
+        if tokens.grows(spec.kind):
             symbol = spec.underlying or _hidden_underlying(spec)
             underlying = AssetIdentifier(
                 chain_id=scenario.chain_id,
@@ -76,8 +130,13 @@ class World:
             address=self.around.tokens[spec.symbol].lower(),
             token_symbol=spec.symbol,
             decimals=spec.decimals,
+            type=tokens.BORROWED if spec.kind == "debt" else None,
             underlying=underlying,
         )
+
+    def rounds(self, symbol: str) -> bool:
+        """Tell whether a transfer of this token may move other than what its `Transfer` says, by its own rounding."""
+        return tokens.grows(self.around.specs[symbol].kind)
 
 
 def _hidden_underlying(spec: TokenSpec) -> str:
@@ -90,6 +149,7 @@ class Foundation:
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
+        self._needs = Needs.of(scenario)
         self._deployer = Account.named("deployer")
         self._manager = Account.named("manager")
         self._stranger = Account.named("stranger")
@@ -125,45 +185,53 @@ class Foundation:
             pool=pool,
             venue=venue,
             actors=self._actors,
+            specs=dict(self._scenario.tokens),
+            accessors=self._needs.accessors,
         )
         self._kind = kind_of(self._scenario.vault, self._around)
         yield from self._kind.deploy_factory()
 
     def _deploy_token(self, spec: TokenSpec, pool: str) -> Generator[Call, Outcome, str]:
-        deployer = self._deployer
-        if spec.kind == "plain":
-            return (yield from deploy(deployer, ERC20, spec.name, spec.symbol, spec.decimals))
+        if not tokens.grows(spec.kind):
+            return (yield from tokens.deploy_token(self._deployer, spec, None, pool))
         underlying = self._tokens.get(spec.underlying or "")
         if underlying is None:
             name = _hidden_underlying(spec)
-            underlying = yield from deploy(deployer, ERC20, name, name[:64], spec.decimals)
+            underlying = yield from deploy(self._deployer, ERC20, name, name[:64], spec.decimals)
         self._underlyings[spec.symbol] = underlying
-        token = yield from deploy(deployer, INDEX_TOKEN, spec.name, spec.symbol, spec.decimals, underlying)
-        yield from send(deployer, token, INDEX_TOKEN.encode("set_pool", pool))
-        return token
+        return (yield from tokens.deploy_token(self._deployer, spec, underlying, pool))
 
     def _stock(self, spec: TokenSpec, pool: str, venue: str) -> Calls:
         one = 10**spec.decimals
-        holdings = {venue: STOCK_TOKENS * one}
-        if spec.kind == "plain":
+        holdings = {} if spec.kind == "debt" else {venue: STOCK_TOKENS * one}
+        if not tokens.grows(spec.kind) or self._wrapped(spec):
             holdings[pool] = STOCK_TOKENS * one
         if spec.symbol == self._scenario.vault.reserve:
             holdings[self._stranger.address] = PLENTY_TOKENS * one
         for name, account in self._actors.items():
             given = self._scenario.actors[name]
-            holdings[account.address] = PLENTY_TOKENS * one if given is None else given.get(spec.symbol, 0)
+            plenty = 0 if spec.kind == "debt" else PLENTY_TOKENS * one
+            holdings[account.address] = plenty if given is None else given.get(spec.symbol, 0)
         for holder, raw in holdings.items():
             if raw:
                 yield from send(self._deployer, self._tokens[spec.symbol], ERC20.encode("mint", holder, raw))
+
+    def _wrapped(self, spec: TokenSpec) -> bool:
+        """Whether the pool lends or wraps this token."""
+        return any(other.underlying == spec.symbol for other in self._scenario.tokens.values())
 
     def deploy_vault(self) -> Generator[Call, Outcome, World]:
         """Block 2: the vault, the second fund, everybody's approvals."""
         assert self._kind is not None, "block 1 comes first"
         assert self._around is not None, "block 1 comes first"
         deployed = yield from self._kind.deploy()
-        approve = ERC20.encode("approve", self._kind.spender(), UNLIMITED)
-        for account in self._actors.values():
-            yield from send(account, self._tokens[self._scenario.vault.reserve], approve)
+        reserve = self._tokens[self._scenario.vault.reserve]
+        for spender in self._kind.spenders():
+            for account in self._actors.values():
+                yield from send(account, reserve, ERC20.encode("approve", spender, UNLIMITED))
+        for name in self._needs.second_investors:
+            approve = ERC20.encode("approve", self._kind.second_spender(), UNLIMITED)
+            yield from send(self._actors[name], reserve, approve)
         for owner, caller in self._scenario.approvals:
             approval = self._kind.approve_shares(self._actors[owner], self._actors[caller].address)
             outcome: Outcome = yield approval
@@ -172,4 +240,8 @@ class Foundation:
 
 
 def _underlyings_first(scenario: Scenario) -> list[TokenSpec]:
-    return sorted(scenario.tokens.values(), key=lambda spec: spec.kind != "plain")
+    wrapped = {spec.underlying for spec in scenario.tokens.values()}
+    return sorted(
+        scenario.tokens.values(),
+        key=lambda spec: tokens.grows(spec.kind) and (spec.symbol not in wrapped or spec.underlying is not None),
+    )

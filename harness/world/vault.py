@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from harness.chain import Account, Artifact, Call, Outcome, load_artifact
 from harness.ledger.facts import Leg, MoveKind
-from harness.scenario.model import Amount, FlowStep, VaultSpec
+from harness.scenario.model import Amount, FlowStep, TokenSpec, VaultSpec
 from harness.units import Token
 
 SETUP_GAS = 12_000_000
@@ -56,6 +56,10 @@ class Prepared:
     """The holder's change by symbol, base units, as asked."""
     rest: MoveKind = "rounded"
     """What a change beyond the asked one is."""
+    fee_shares: int = 0
+    """Shares that are minted for nothing."""
+    extra_mark: Mark | None = None
+    """An event in it that looks like a flow's and is none."""
 
 
 class State:
@@ -96,6 +100,9 @@ class Surroundings:
     pool: str
     venue: str
     actors: Mapping[str, Account]
+    specs: Mapping[str, TokenSpec]
+    accessors: int = 1
+    """How many accessors the vault comes to have, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +147,36 @@ class VaultKind(Protocol):
     def approve_shares(self, owner: Account, spender: str) -> Call:
         """Let somebody act for another's shares."""
 
-    def spender(self) -> str:
-        """Who pulls the reserve from an investor."""
+    def spenders(self) -> tuple[str, ...]:
+        """Who pulls the reserve from an investor, now or once the accessor has been replaced."""
+
+    def second_spender(self) -> str:
+        """Who pulls it for the second fund."""
+
+    def second_share_balance(self, state: State, holder: str) -> int:
+        """Somebody's shares of the second fund, raw."""
+
+    def charge_fee(self, state: State, receiver: str, shares_raw: int, event: bool) -> Call:
+        """Mint shares to somebody for nothing; with an event shaped like a deposit's, or without."""
+
+    def replace_accessor(self, state: State) -> Call:
+        """Let the vault listen to a new accessor."""
+
+    def emit(self, state: State, caller: Account, accessor: int, assets_raw: int, shares_raw: int) -> Call:
+        """A deposit's event of the n-th accessor (1: the first), and nothing else.
+
+        Raises:
+            ValueError: If the vault has had no such accessor yet.
+        """
+
+    def emitted_mark(self, call: Call) -> Mark:
+        """The event of a call of `emit`."""
+
+    def borrow(self, raw: int, debt: str) -> Call:
+        """Borrow reserve from the pool, owed in a debt token."""
+
+    def repay(self, raw: int, debt: str) -> Call:
+        """Pay reserve back to the pool."""
 
     def second_fund_flow(self, turn: int) -> Call:
         """The second fund's next flow: deposits and redemptions in turn; turn 0 is its first deposit."""
