@@ -4,9 +4,11 @@ from harness.chain.artifacts import Artifact, load_artifact
 from harness.chain.chain import Account, Call, Chain, Header, MinedBlock, Outcome, Pending, Snapshot
 from harness.chain.index import LogEntry, Receipt
 from harness.chain.node import Node, Switch
+from harness.chain.profiles import PROFILES, Profile, make_profile, profiled
 from harness.chain.view import View
 
 __all__ = [
+    "PROFILES",
     "Account",
     "Artifact",
     "Call",
@@ -17,9 +19,12 @@ __all__ = [
     "Node",
     "Outcome",
     "Pending",
+    "Profile",
     "Receipt",
     "Snapshot",
     "Switch",
     "View",
     "load_artifact",
+    "make_profile",
+    "profiled",
 ]
