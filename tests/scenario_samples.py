@@ -130,4 +130,87 @@ steps:
   - sync: {chunk: 1_000}
 """
 
-SAMPLES = {"redemption": REDEMPTION, "everything": EVERYTHING, "erc4626": ERC4626}
+HARD_DAYS = """\
+title: Hard days
+tokens:
+  USDC: {decimals: 6}
+  WETH: {usd: 1600, kind: fee_on_transfer}
+  FEE: {kind: fee_on_transfer, fee: 0.25%}
+  stETH: {kind: share_rebase}
+  OUSD: {kind: opt_in_rebase}
+  aUSDC: {kind: index_rebase, underlying: USDC}
+  vdUSDC: {kind: debt, underlying: USDC}
+vault: {kind: enzyme, reserve: USDC}
+deploy_block:
+  - replace_accessor:
+steps:
+  - transaction:
+      - deposit: {caller: alice, assets: 1_000 USDC}
+      - redeem: {caller: alice, shares: 10%, assets: [WETH, USDC]}
+      - transfer_shares: {caller: alice, receiver: bob, shares: 5}
+      - donate: {caller: alice, assets: 1 raw WETH}
+      - emit: {caller: alice, accessor: 2, assets: 10, shares: 10 raw}
+    note: one caller
+  - block:
+      - replace_accessor: {}
+      - deposit: {caller: bob, assets: 500}
+      - charge_fee: {shares: 10, receiver: carol, event: deposit}
+      - charge_fee: {shares: 1 raw, receiver: carol}
+      - transaction: [deposit: {caller: bob, assets: 5}]
+        refused: true
+      - emit: {caller: bob, accessor: 3, assets: 10 USDC, shares: 10}
+  - sync:
+  - deposit: {caller: bob, assets: 5, vault: second}
+  - redeem: {caller: bob, shares: 50%, vault: second}
+  - supply: {assets: 100 USDC, into: aUSDC}
+  - borrow: {assets: 50 USDC, position: 1}
+  - repay: {assets: 40% USDC, debt: vdUSDC, unsynced: true}
+  - accrue: {token: aUSDC, rate: 5%}
+  - accrue: {token: vdUSDC, rate: 0.000000000000000000000000001}
+  - accrue: {token: vdUSDC, rate: 0}
+  - opt_in: {token: OUSD}
+  - rebase: {token: stETH, factor: 1.5}
+  - rebase: {token: OUSD, balance: 5}
+  - pause: {token: USDC}
+  - pause: {token: USDC, paused: false}
+  - pause: {token: WETH, actor: alice, paused: true}
+  - mine: 2
+  - deposit: {caller: dave, assets: 5}
+  - deposit: {caller: dave, assets: 6}
+  - reorg:
+      depth: 5
+      drop: [18]
+      keep: [21]
+      move: {22/1: 23}
+      add:
+        - donate: {caller: bob, assets: 5 USDC}
+        - mine: 3
+        - block:
+            - deposit: {caller: bob, assets: 5}
+            - price: {token: WETH, usd: 5}
+        - deposit: {caller: bob, assets: 5}
+          refused: true
+    expect: {chain: {balances: {USDC: 5}}}
+  - reorg: {depth: 1, drop: [25]}
+  - crash: {after: 3}
+  - correct_accounts: {end_block: head-4, chunk: 3}
+  - node: {head: 17}
+  - sync_interest:
+    refused: true
+  - node: {profile: range-cap, blocks: 7}
+  - sync:
+  - node: {profile: hole, block: 4}
+  - node: {profile: shuffled}
+  - node: {}
+  - node:
+      after: 3
+      steps:
+        - deposit: {caller: bob, assets: 5}
+        - mine: 1
+        - block: [donate: {caller: bob, assets: 5 FEE}]
+        - reorg: {depth: 2, keep: [28], add: [mine: 1]}
+  - sync:
+  - node:
+"""
+
+SAMPLES = {"redemption": REDEMPTION, "everything": EVERYTHING, "erc4626": ERC4626, "hard_days": HARD_DAYS}

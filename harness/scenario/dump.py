@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +26,13 @@ from harness.scenario.model import (
     ExpectedRecord,
     KnownBreak,
     Mine,
+    Place,
     Quantity,
     Scenario,
     Step,
     TokenSpec,
     Tolerance,
+    Transaction,
     Wait,
 )
 from harness.units import PRICE_DECIMALS, exact, format_units
@@ -105,6 +108,8 @@ def _token(spec: TokenSpec) -> dict[str, Any]:
     }
     if spec.underlying is not None:
         data["underlying"] = _Text(spec.underlying)
+    if spec.kind == "fee_on_transfer":
+        data["fee"] = _number(spec.fee)
     if spec.dust_absolute or spec.dust_relative:
         data["dust"] = {"absolute": _plain(spec.dust_absolute), "relative": _plain(spec.dust_relative)}
     return data
@@ -131,6 +136,8 @@ def _step(step: Step, scenario: Scenario) -> dict[str, Any]:
             data["mine"] = step.blocks
         case Block():
             data["block"] = [_step(inner, scenario) for inner in step.steps]
+        case Transaction():
+            data["transaction"] = [_step(call, scenario) for call in step.calls]
         case Wait():
             data["wait"] = _plain(step.duration) if step.duration is not None else {"until": _plain(step.until)}
         case _:
@@ -146,22 +153,37 @@ def _step(step: Step, scenario: Scenario) -> dict[str, Any]:
 
 
 def _keys(step: Step, keys: Sequence[Key], scenario: Scenario) -> Iterator[tuple[str, Any]]:
+    defaults = {field.name: field.default for field in dataclasses.fields(step)}
     for key in keys:
         if key.planned:
             continue
         value = getattr(step, key.field or key.name)
-        if value is None or value is False:
+        if value == defaults[key.field or key.name]:
             continue
-        if key.kind == "factor":
+        if key.kind in ("factor", "rate"):
             yield key.name, _number(Fraction(value, 10**27))
         elif key.kind == "usd":
             yield key.name, _number(Fraction(value, 10**PRICE_DECIMALS))
         elif key.kind == "second":
             yield key.name, "second"
+        elif key.kind == "deposit_event":
+            yield key.name, "deposit"
+        elif key.kind == "symbols":
+            yield key.name, [_Text(symbol) for symbol in value]
+        elif key.kind == "places":
+            yield key.name, [_place(place) for place in value]
+        elif key.kind == "moves":
+            yield key.name, {_place(place): target for place, target in value}
+        elif key.kind in ("branch_steps", "hook_steps"):
+            yield key.name, [_step(inner, scenario) for inner in value]
         elif isinstance(value, Amount):
             yield key.name, _amount(value, scenario)
         else:
             yield key.name, _plain(value)
+
+
+def _place(place: Place) -> int | str:
+    return place.block if place.transaction is None else f"{place.block}/{place.transaction}"
 
 
 def _amount(amount: Amount, scenario: Scenario) -> str:

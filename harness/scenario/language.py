@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from harness.scenario import model
 
@@ -43,8 +43,16 @@ MAX_NAME_BYTES = 256
 MAX_SYMBOL_BYTES = 64
 MAX_DECIMALS = 36
 
-TOKEN_KINDS: tuple[str, ...] = ("plain", "index_rebase")
-TOKEN_KINDS_PLANNED: tuple[str, ...] = ("fee_on_transfer", "share_rebase", "opt_in_rebase", "debt")
+MAX_REORG_DEPTH = 64
+"""The most blocks that a reorganisation may replace."""
+
+TOKEN_KINDS: tuple[str, ...] = ("plain", "fee_on_transfer", "index_rebase", "share_rebase", "opt_in_rebase", "debt")
+WRAPPING_KINDS: tuple[str, ...] = ("index_rebase", "debt")
+"""Tokens of these kinds may have an underlying."""
+REBASING_KINDS: tuple[str, ...] = ("index_rebase", "share_rebase", "opt_in_rebase")
+"""What a `rebase` step moves."""
+ACCRUING_KINDS: tuple[str, ...] = ("index_rebase", "debt")
+"""What an `accrue` step lets grow."""
 VAULT_KINDS: tuple[str, ...] = ("enzyme", "erc4626")
 VAULT_KINDS_PLANNED: tuple[str, ...] = ("erc7540", "portfolio", "wallet")
 RESERVED_ACTORS: tuple[str, ...] = (
@@ -52,6 +60,8 @@ RESERVED_ACTORS: tuple[str, ...] = (
     "comptroller", "accessor", "pool", "venue", "silo",
 )  # fmt: skip
 """Names of the harness's own addresses: nobody in a scenario is called so."""
+CALLS: tuple[str, ...] = ("deposit", "mint", "withdraw", "redeem", "transfer_shares", "donate", "emit")
+"""Steps that a `transaction` may hold."""
 RESERVED_SYMBOLS: tuple[str, ...] = ("raw", "all", "share", model.SHARES)
 """Words of the amounts, which no token may be called."""
 CAUSES: tuple[str, ...] = ("deposit", "redemption", "deposit_and_redemption", "interest", "correction", "vault_flow")
@@ -74,6 +84,61 @@ LAWS: Mapping[str, str] = {
 }
 """The laws, by the names under which a scenario may switch them off (a test holds them against those judged)."""
 LAWS_PLANNED: tuple[str, ...] = ("orphaned-blocks-leave-nothing",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeProfile:
+    """A way for a node to misbehave.
+
+    ``takes`` names the numbers that a `node` step may give it, each with its default (None: none is needed);
+    ``needs`` those that it must give. ``recovers``: whether a good syncer gets through it, to exact books; where it
+    does not, a refusal is due, and exact books are as good.
+    """
+
+    about: str
+    takes: Mapping[str, int | None]
+    recovers: bool
+    needs: tuple[str, ...] = ()
+
+
+def _profile(about: str, *, recovers: bool, needs: tuple[str, ...] = (), **takes: int | None) -> NodeProfile:
+    return NodeProfile(about=about, takes=takes, recovers=recovers, needs=needs)
+
+
+NODE_PROFILES: Mapping[str, NodeProfile] = {
+    "range-cap": _profile("An error if a range spans more than `blocks` blocks.", blocks=10, recovers=True),
+    "silent-cap": _profile("Only the first `logs` logs of an answer, and no error.", logs=100, recovers=True),
+    "too-large": _profile("An error (413) if an answer has more than `logs` logs.", logs=20, recovers=True),
+    "rate-limit": _profile(
+        "The first `times` requests of each operation fail with 429, and every seventh after them.",
+        times=2,
+        recovers=True,
+    ),
+    "time-out": _profile("The first `times` requests of each operation time out.", times=1, recovers=True),
+    "lagging": _profile(
+        "The newest `blocks` blocks have no logs, and no error; headers and state are there.", blocks=20, recovers=False
+    ),
+    "hole": _profile(
+        "The logs of `block` are missing from answers by range: from all of them, or from the first `times`.",
+        block=None,
+        times=None,
+        needs=("block",),
+        recovers=True,
+    ),
+    "repeated": _profile("Every log twice.", recovers=True),
+    "shuffled": _profile("Logs in another order.", recovers=True),
+    "removed": _profile("Before each log a copy of it, marked as removed, with another block's hash.", recovers=True),
+    "twin": _profile(
+        "Every second request is answered by a node that is `blocks` blocks behind.", blocks=5, recovers=True
+    ),
+    "head-back": _profile("The head goes back by some blocks during an operation.", recovers=True),
+    "null-header": _profile("The first `times` reads of each block's header give null.", times=1, recovers=True),
+    "zero-time": _profile("Times are 0 in logs, in receipts and in the first answer for a header.", recovers=True),
+    "hex-numbers": _profile("Numbers in logs as hex text, hashes without 0x.", recovers=True),
+}
+"""The profiles of `node` steps, by name."""
+NODE_NUMBERS: tuple[str, ...] = ("blocks", "logs", "times", "block")
+"""The keys of a `node` step that some profiles take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,19 +170,19 @@ class Verb:
     group: str
     step: type[model.StepBase]
     about: str
-    body: Literal["keys", "optional", "length", "blocks", "steps"]
+    body: Literal["keys", "optional", "length", "blocks", "steps", "calls"]
     keys: tuple[Key, ...] = ()
     vaults: tuple[str, ...] = VAULT_KINDS
 
     @property
     def chain(self) -> bool:
         """Whether it sends a transaction, so may stand in a ``block``."""
-        return self.group in ("investors' flows", "investors, no flow", "manager", "tokens")
+        return self.step in get_args(model.ChainStep)
 
     @property
     def refusable(self) -> bool:
         """Whether ``refused`` may stand beside it."""
-        return self.chain or (self.group == "syncing" and self.name != "restart")
+        return self.chain or self.syncing
 
     @property
     def syncing(self) -> bool:
@@ -182,7 +247,17 @@ TOKEN: tuple[Key, ...] = (
     ),
     Key(name="name", kind="name", about="Name on chain, at most 256 bytes.", default="the symbol"),
     Key(name="kind", kind="token_kind", about="How its balances behave.", default="plain"),
-    Key(name="underlying", kind="symbol", about="The token that an index_rebase token wraps, of equal decimals."),
+    Key(
+        name="underlying",
+        kind="symbol",
+        about="The token that an index_rebase token wraps, or in which a debt token's debt is paid; of equal decimals.",
+    ),
+    Key(
+        name="fee",
+        kind="fee",
+        about="The part of each transfer of a fee_on_transfer token that does not arrive, such as `1%`.",
+        default="1 % on fee_on_transfer",
+    ),
     Key(name="dust", kind="dust", about="Differences that correct_accounts leaves alone.", default="0"),
 )
 
@@ -255,6 +330,17 @@ _UNSYNCED = Key(
     about="Allows the step though flows, or a rebase of its asset, have not been synced.",
     default="false",
 )
+_CREDIT_POSITION = Key(
+    name="position",
+    kind="position_id",
+    about="Id of the position; needed where several credit positions are open.",
+)
+_DEBT = Key(
+    name="debt",
+    kind="debt_token",
+    about="The debt token, whose underlying is the reserve.",
+    default="the only debt token",
+)
 _SYNCING: tuple[Key, ...] = (
     Key(name="end_block", kind="end_block", about="The last block to read: a number, or `head-4`.", default="the head"),
     Key(name="chunk", kind="count", about="The most blocks that one request for logs should span.", default="no limit"),
@@ -278,6 +364,49 @@ VERBS: tuple[Verb, ...] = (
         about="Put several chain steps into one block, in order.",
     ),
     Verb(
+        name="transaction",
+        group="time",
+        step=model.Transaction,
+        body="calls",
+        about=(
+            "Several calls in one transaction, in order, by their one common caller, who pays and receives: "
+            + ", ".join(f"`{name}`" for name in CALLS)
+            + ". What else stands beside a step stands beside the transaction."
+        ),
+    ),
+    Verb(
+        name="reorg",
+        group="time",
+        step=model.Reorg,
+        body="keys",
+        about=(
+            "Replace the newest blocks. `4` is all that block 4 holds, `5/2` the second transaction of block 5; each "
+            "transaction of the blocks that go is named once. A new block has the time of the old one of its number."
+        ),
+        keys=(
+            Key(
+                name="depth",
+                kind="depth",
+                about=f"How many blocks go, 1 to {MAX_REORG_DEPTH}; set-up blocks never do.",
+                required=True,
+            ),
+            Key(name="drop", kind="places", about="Transactions that are not mined again.", default="none"),
+            Key(name="keep", kind="places", about="Transactions that are mined again in their block.", default="none"),
+            Key(
+                name="move",
+                kind="moves",
+                about="Transactions that are mined again in another block, such as `{6: 7}`.",
+                default="none",
+            ),
+            Key(
+                name="add",
+                kind="branch_steps",
+                about="Chain steps, `block` and `mine`, each in the first block that holds nothing else, in order.",
+                default="none",
+            ),
+        ),
+    ),
+    Verb(
         name="deposit",
         group="investors' flows",
         step=model.Deposit,
@@ -292,6 +421,12 @@ VERBS: tuple[Verb, ...] = (
                 required=True,
             ),
             _RECEIVER_OF_SHARES,
+            Key(
+                name="vault",
+                kind="second",
+                about="`second`: into the second fund, which is no flow of ours.",
+                field="second_vault",
+            ),
         ),
     ),
     Verb(
@@ -337,7 +472,18 @@ VERBS: tuple[Verb, ...] = (
             Key(name="shares", kind="shares", about="How many; a percentage is of the owner's.", required=True),
             _OWNER,
             _RECEIVER_OF_ASSETS,
-            Key(name="assets", kind="planned", about="Only these assets are paid out.", planned=True),
+            Key(
+                name="assets",
+                kind="symbols",
+                about="Enzyme: only these assets are paid out, in this order.",
+                default="every tracked asset",
+            ),
+            Key(
+                name="vault",
+                kind="second",
+                about="`second`: shares of the second fund, which is no flow of ours.",
+                field="second_vault",
+            ),
         ),
     ),
     Verb(
@@ -432,11 +578,40 @@ VERBS: tuple[Verb, ...] = (
         body="optional",
         about="Close a credit position: withdraw the lesser of what is tracked and what is there.",
         keys=(
+            _CREDIT_POSITION,
+            _UNSYNCED,
+        ),
+        vaults=("enzyme",),
+    ),
+    Verb(
+        name="borrow",
+        group="manager",
+        step=model.Borrow,
+        body="keys",
+        about="Borrow reserve against a credit position.",
+        keys=(
+            Key(name="assets", kind="exact_reserve", about="How much of the reserve, exactly.", required=True),
+            _DEBT,
+            _CREDIT_POSITION,
+            _UNSYNCED,
+        ),
+        vaults=("enzyme",),
+    ),
+    Verb(
+        name="repay",
+        group="manager",
+        step=model.Repay,
+        body="keys",
+        about="Pay borrowed reserve back.",
+        keys=(
             Key(
-                name="position",
-                kind="position_id",
-                about="Id of the position; needed where several credit positions are open.",
+                name="assets",
+                kind="reserve_amount",
+                about="How much of the reserve; a percentage is of the debt by the ledger's books.",
+                required=True,
             ),
+            _DEBT,
+            _CREDIT_POSITION,
             _UNSYNCED,
         ),
         vaults=("enzyme",),
@@ -452,13 +627,99 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        name="charge_fee",
+        group="manager",
+        step=model.ChargeFee,
+        body="keys",
+        about="Mint shares to somebody for nothing, as a fee.",
+        keys=(
+            Key(name="shares", kind="exact_shares", about="How many shares; no percentage.", required=True),
+            Key(name="receiver", kind="actor", about="Who gets the shares.", required=True),
+            Key(
+                name="event",
+                kind="deposit_event",
+                about="`deposit`: with an event shaped like a deposit's, sender the vault, as many assets as shares.",
+                default="no event",
+            ),
+        ),
+    ),
+    Verb(
+        name="replace_accessor",
+        group="manager",
+        step=model.ReplaceAccessor,
+        body="optional",
+        about="Deploy a new accessor (comptroller) that the vault listens to from here on.",
+        vaults=("enzyme",),
+    ),
+    Verb(
+        name="emit",
+        group="manager",
+        step=model.Emit,
+        body="keys",
+        about="An accessor emits a deposit event; nothing moves.",
+        keys=(
+            _CALLER,
+            Key(
+                name="accessor",
+                kind="count",
+                about="Which accessor: 1 is the first, 2 the one after the first replacement.",
+                required=True,
+            ),
+            Key(name="assets", kind="exact_reserve", about="How much of the reserve the event says.", required=True),
+            Key(name="shares", kind="exact_shares", about="How many shares the event says.", required=True),
+        ),
+        vaults=("enzyme",),
+    ),
+    Verb(
+        name="pause",
+        group="tokens",
+        step=model.Pause,
+        body="keys",
+        about="Stop all transfers of a token, or those from and to one actor, or let them go on.",
+        keys=(
+            Key(name="token", kind="symbol", about="The token.", required=True),
+            Key(name="actor", kind="actor", about="Who neither sends nor receives it.", default="nobody does"),
+            Key(name="paused", kind="flag", about="`false` lets transfers go on.", default="true"),
+        ),
+    ),
+    Verb(
+        name="accrue",
+        group="tokens",
+        step=model.Accrue,
+        body="keys",
+        about="Let the index of an index_rebase or debt token grow with time, from this block on.",
+        keys=(
+            Key(name="token", kind="accruing_token", about="The index_rebase or debt token.", required=True),
+            Key(
+                name="rate",
+                kind="rate",
+                about="Per 365 days, such as `5%` or `0.05`; 0 stops it.",
+                required=True,
+                field="rate_ray",
+            ),
+        ),
+    ),
+    Verb(
+        name="opt_in",
+        group="tokens",
+        step=model.OptIn,
+        body="keys",
+        about="Let the vault's balance of an opt_in_rebase token rebase from here on.",
+        keys=(Key(name="token", kind="opt_in_token", about="The opt_in_rebase token.", required=True),),
+    ),
+    Verb(
         name="rebase",
         group="tokens",
         step=model.Rebase,
         body="keys",
         about="Move a rebase token's index, up or down; says `factor` or `balance`.",
         keys=(
-            Key(name="token", kind="index_token", about="The index_rebase token.", required=True),
+            Key(
+                name="token",
+                kind="rebase_token",
+                about="The index_rebase, share_rebase or opt_in_rebase token.",
+                required=True,
+            ),
             Key(
                 name="factor",
                 kind="factor",
@@ -521,6 +782,29 @@ VERBS: tuple[Verb, ...] = (
         keys=_SYNCING,
     ),
     Verb(
+        name="correct_accounts",
+        group="syncing",
+        step=model.CorrectAccounts,
+        body="optional",
+        about="Bring the books to the chain's balances, but for dust.",
+        keys=_SYNCING,
+    ),
+    Verb(
+        name="crash",
+        group="syncing",
+        step=model.Crash,
+        body="keys",
+        about="The next operation dies; then a fresh syncer with the last kept books is asked again.",
+        keys=(
+            Key(
+                name="after",
+                kind="count",
+                about="At which read of the chain it dies, from 1; with fewer reads its answer is lost.",
+                required=True,
+            ),
+        ),
+    ),
+    Verb(
         name="restart",
         group="syncing",
         step=model.Restart,
@@ -536,13 +820,53 @@ VERBS: tuple[Verb, ...] = (
             ),
         ),
     ),
+    Verb(
+        name="node",
+        group="node",
+        step=model.NodeStep,
+        body="optional",
+        about=(
+            "What stands between syncer and chain until the next such step: `{}` is nothing. Says `head`, or a "
+            "`profile` and its numbers, or `after` and `steps`, which are mined in the middle of the next operation."
+        ),
+        keys=(
+            Key(name="head", kind="block_number", about="As if this block were the newest."),
+            Key(name="profile", kind="profile", about="A way to misbehave."),
+            Key(name="blocks", kind="count", about="A number of blocks, for profiles that take one."),
+            Key(name="logs", kind="count", about="A number of logs, for profiles that take one."),
+            Key(name="times", kind="count", about="How many times, for profiles that take it."),
+            Key(name="block", kind="block_number", about="A block, for profiles that take one."),
+            Key(name="after", kind="count", about="Before which read of the chain `steps` are mined, from 1."),
+            Key(
+                name="steps",
+                kind="hook_steps",
+                about="Chain steps, `block`, `mine` and `reorg`, mined while the next operation runs.",
+            ),
+        ),
+    ),
 )
 
 VERB: Mapping[str, Verb] = {verb.name: verb for verb in VERBS}
-VERBS_PLANNED: tuple[str, ...] = (
-    "transaction", "reorg", "request_deposit", "request_redeem", "claim", "cancel", "settle", "borrow", "repay",
-    "charge_fee", "replace_accessor", "emit", "pause", "accrue", "correct_accounts", "crash", "node",
-)  # fmt: skip
+Where = Literal["steps", "block", "transaction", "branch", "hook"]
+"""Where a step stands: in the file's list, a `block`, a `transaction`, what a `reorg` adds, a `node` step's list."""
+
+
+def allowed(where: Where) -> tuple[str, ...]:
+    """The verbs of the steps that may stand somewhere."""
+    chain = [verb.name for verb in VERBS if verb.chain]
+    match where:
+        case "block":
+            return tuple(chain)
+        case "transaction":
+            return CALLS
+        case "branch":
+            return (*chain, "block", "mine")
+        case "hook":
+            return (*chain, "block", "mine", "reorg")
+    return tuple(VERB)
+
+
+VERBS_PLANNED: tuple[str, ...] = ("request_deposit", "request_redeem", "claim", "cancel", "settle")
 
 BESIDE: tuple[Key, ...] = (
     Key(name="expect", kind="expect", about="What must hold after the step; as a step of its own: now."),
@@ -695,6 +1019,7 @@ RECORDS: Mapping[str, Mapping[str, RecordField]] = {
         "failed_at": _field("time?", "When it was marked as failed."),
         "block_number": _field("integer?", "Its block."),
         "tx_hash": _field("hash?", "Hash of its transaction."),
+        "borrowed_quantity": _field("quantity?", "What it did to the debt, with its sign, in the debt token."),
     },
     "Loan": {
         "collateral": _field("record:LoanSide?", "What was supplied."),

@@ -69,6 +69,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
+def a_kind(name: str) -> str:
+    """A word with its article: ``a trade``, ``an unsupply``."""
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
 def near(name: str, candidates: Iterable[str]) -> str | None:
     return nearest(name, candidates) if len(name) <= 64 else None
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
+from harness.errors import Location, Problem
 from harness.scenario import language as lang
 from harness.scenario.check import Entry, Header, problems_of
 from harness.scenario.expecting import Expectations
-from harness.scenario.language import Verb
+from harness.scenario.language import Verb, Where
 from harness.scenario.model import (
     Block,
+    Borrow,
     Check,
     Deposit,
     Known,
@@ -22,13 +26,17 @@ from harness.scenario.model import (
     LawOff,
     Mine,
     Mint,
+    NodeStep,
     Rebase,
     Redeem,
+    Reorg,
+    Repay,
     Scenario,
     Supply,
     TokenSpec,
     Tolerance,
     Trade,
+    Transaction,
     VaultSpec,
     Wait,
     Withdraw,
@@ -36,6 +44,7 @@ from harness.scenario.model import (
 from harness.scenario.nodes import (
     Fault,
     Node,
+    a_kind,
     date_at,
     fail,
     integer,
@@ -51,11 +60,31 @@ from harness.scenario.nodes import (
 from harness.scenario.values import UNKNOWN_DECIMALS
 from harness.units import PRICE_DECIMALS
 
-_Where = Literal["steps", "block"]
+_PLACES: Mapping[Where, str] = {
+    "steps": "the steps",
+    "block": "a block",
+    "transaction": "a transaction",
+    "branch": "what a reorg adds",
+    "hook": "a node's steps",
+}
+_OUTSIDE: Mapping[Where, str] = {
+    "block": "the block",
+    "transaction": "the transaction",
+    "branch": "the reorg",
+    "hook": "the syncing step that these run in",
+}
 
 
 class Reader(Expectations):
     """Reads one file; collects problems as it goes and reads on with what is right."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.kinds = {
+            **self.kinds,
+            "branch_steps": lambda node: self._steps(node, "branch"),
+            "hook_steps": lambda node: self._steps(node, "hook"),
+        }
 
     def scenario(self, root: Node, text: str) -> Scenario | None:
         found = self.attempt(self.keyed, root, lang.HEADER, "the scenario")
@@ -211,6 +240,7 @@ class Reader(Expectations):
             read[symbol] = (key, values or {}, nodes)
         for symbol, (key, values, nodes) in read.items():
             self._underlying(symbol, values, nodes, read)
+            self._fee_of(symbol, values, nodes)
             wrong = "decimals" in nodes and "decimals" not in values
             if "decimals" not in values:
                 values["decimals"] = UNKNOWN_DECIMALS if wrong else 18
@@ -240,7 +270,15 @@ class Reader(Expectations):
             price_raw=values.get("usd", 10**PRICE_DECIMALS),
             dust_absolute=dust.get("absolute", Decimal(0)),
             dust_relative=dust.get("relative", Decimal(0)),
+            fee=values.get("fee", Fraction(0)),
         )
+
+    def _fee_of(self, symbol: str, values: dict[str, Any], nodes: Mapping[str, tuple[Node, Node]]) -> None:
+        kind = values.get("kind", "plain")
+        if kind == "fee_on_transfer":
+            values.setdefault("fee", Fraction(1, 100))
+        elif "fee" in nodes and (kind != "plain" or "kind" not in nodes or "kind" in values):
+            self.problem(nodes["fee"][0], f"{symbol} takes a fee but is {a_kind(kind)} token", "kind: fee_on_transfer")
 
     def _underlying(
         self,
@@ -258,8 +296,10 @@ class Reader(Expectations):
         if name == symbol:
             self.problem(at, f"{symbol} cannot be its own underlying", "another token")
             return
-        if (values.get("kind", "plain") != "index_rebase" and "kind" not in nodes) or values.get("kind") == "plain":
-            self.problem(at, f"{symbol} has an underlying but is a plain token", "kind: index_rebase beside it")
+        kind = values.get("kind") if "kind" in nodes else "plain"
+        if kind is not None and kind not in lang.WRAPPING_KINDS:
+            wrapping = " or ".join(lang.WRAPPING_KINDS)
+            self.problem(at, f"{symbol} has an underlying but is {a_kind(kind)} token", f"kind: {wrapping} beside it")
         if "underlying" in base:
             self.problem(at, f"{name} has an underlying itself", "a token without one")
         if "decimals" in base_nodes and base.get("decimals", UNKNOWN_DECIMALS) == UNKNOWN_DECIMALS:
@@ -306,6 +346,9 @@ class Reader(Expectations):
                 "no 'tracked' on erc4626",
             )
         self.share_symbol = values.get("symbol", "VAULT")
+        if self.reserve is not None and self.tokens[self.reserve].kind == "debt":
+            at = nodes.get("reserve", pair[0])
+            self.problem(at, f"the reserve {self.reserve} is a debt token", "a token that can be held")
         if self.kind is None or self.reserve is None:
             return None
         return VaultSpec(
@@ -333,13 +376,13 @@ class Reader(Expectations):
 
     # -- steps
 
-    def _steps(self, node: Node, where: _Where) -> list[Entry]:
+    def _steps(self, node: Node, where: Where) -> list[Entry]:
         if node.kind != "sequence":
             self.problem(node, f"found {node.shown}", "a list of steps")
             return []
         return [self._step(item, where) for item in node.items]
 
-    def _step(self, node: Node, where: _Where) -> Entry:
+    def _step(self, node: Node, where: Where) -> Entry:
         """One step; without a value where it cannot be read."""
         broken = Entry(location=node.location)
         names = [*lang.VERB, "expect"]
@@ -382,11 +425,11 @@ class Reader(Expectations):
             return broken
         verb = lang.VERB[verbs[0]]
         extras = self._beside(found, verb, where)
-        if where == "block" and not verb.chain:
+        if verb.name not in lang.allowed(where):
             self.problem(
                 key,
-                f"{quoted(verb.name)} cannot stand inside a block",
-                f"one of: {listed(v.name for v in lang.VERBS if v.chain)}",
+                f"{quoted(verb.name)} cannot stand inside {_PLACES[where]}",
+                f"one of: {listed(lang.allowed(where))}",
             )
             return Entry(location=key.location, verb=verb)
         if self.kind is not None and self.kind not in verb.vaults:
@@ -412,7 +455,7 @@ class Reader(Expectations):
             names = sorted([*lang.VERB, "expect"])
             self.problem(key, f"unknown step {quoted(name)}", f"one of: {listed(names)}", near(name, names))
 
-    def _check(self, node: Node, found: Mapping[str, tuple[Node, Node]], where: _Where) -> Entry:
+    def _check(self, node: Node, found: Mapping[str, tuple[Node, Node]], where: Where) -> Entry:
         """A step that is nothing but an ``expect``."""
         if "expect" not in found:
             if node.pairs and not found:
@@ -421,13 +464,19 @@ class Reader(Expectations):
             return Entry(location=node.location)
         extras = self._beside(found, None, where)
         location = found["expect"][0].location
-        if where == "block" or "expect" not in extras:
+        if where != "steps" or "expect" not in extras:
             return Entry(location=location)
         return Entry(location=location, step=Check(location=location, **extras))
 
-    def _beside(self, found: Mapping[str, tuple[Node, Node]], verb: Verb | None, where: _Where) -> dict[str, Any]:
+    def _beside(self, found: Mapping[str, tuple[Node, Node]], verb: Verb | None, where: Where) -> dict[str, Any]:
         """``expect``, ``refused`` and ``note``."""
         extras: dict[str, Any] = {}
+        if where == "transaction":
+            for name in ("refused", "note"):
+                if name in found:
+                    self.problem(
+                        found[name][0], f"{quoted(name)} cannot stand inside a transaction", "it beside the transaction"
+                    )
         if "note" in found:
             note = self.attempt(text_of, found["note"][1])
             if note is not None:
@@ -444,9 +493,11 @@ class Reader(Expectations):
                 extras["refused"] = refused
         if "expect" in found:
             key, value = found["expect"]
-            if where == "block":
+            if where != "steps":
                 self.problem(
-                    key, "'expect' cannot stand inside a block", "it beside the block, or in a step of its own"
+                    key,
+                    f"'expect' cannot stand inside {_PLACES[where]}",
+                    f"it beside {_OUTSIDE[where]}, or in a step of its own",
                 )
             syncing = verb is not None and verb.syncing
             expect = self.attempt(self._expect, value, key, syncing=syncing, inner=False)
@@ -469,6 +520,8 @@ class Reader(Expectations):
         try:
             if verb.body == "steps":
                 return self._block(verb, key, body, extras)
+            if verb.body == "calls":
+                return self._transaction(verb, key, body, extras)
             if verb.body == "blocks":
                 blocks = integer(body, 1, lang.MAX_BLOCKS, f"a number of blocks from 1 to {lang.MAX_BLOCKS}")
                 return Entry(location=location, verb=verb, step=Mine(location=location, blocks=blocks, **extras))
@@ -493,12 +546,23 @@ class Reader(Expectations):
         places = {name.text: value.location for name, value in body.pairs if name.kind == "scalar"}
         if any(k.required and k.name not in values for k in verb.keys):
             return nothing
-        self._complete(verb, values, {name.text: (name, value) for name, value in body.pairs}, key)
-        if values.pop("broken", False):
+        written = {name.text for name, _ in body.pairs}
+        if any(k.name in written and k.name not in values and verb.step in (Reorg, NodeStep) for k in verb.keys):
             return nothing
+        self._complete(verb, values, {name.text: (name, value) for name, value in body.pairs}, key)
+        inner: tuple[Entry, ...] = ()
+        for name in ("add", "steps"):
+            if name in values:
+                inner = tuple(values[name])
+                values[name] = tuple(entry.step for entry in inner)
+        if values.pop("broken", False) or any(entry.step is None for entry in inner):
+            return replace(nothing, inner=inner)
         fields = {(k.field or k.name): values[k.name] for k in verb.keys if k.name in values}
         step: Any = verb.step(location=location, **fields, **extras)
-        return Entry(location=location, verb=verb, step=step, places=places)
+        return Entry(location=location, verb=verb, step=step, places=places, inner=inner)
+
+    def problem_at(self, location: Location, message: str, expected: str | None = None) -> None:
+        self.report(Problem(location=location, message=message, expected=expected))
 
     def _block(self, verb: Verb, key: Node, body: Node, extras: dict[str, Any]) -> Entry:
         inner = self._steps(body, "block")
@@ -513,6 +577,27 @@ class Reader(Expectations):
             step=Block(location=key.location, steps=steps, **extras),
             inner=tuple(inner),
         )
+
+    def _transaction(self, verb: Verb, key: Node, body: Node, extras: dict[str, Any]) -> Entry:
+        inner = self._steps(body, "transaction")
+        if body.kind == "sequence" and not body.items:
+            self.problem(key, "the transaction is empty", f"at least one of: {listed(lang.CALLS)}")
+        calls: Any = tuple(entry.step for entry in inner)
+        broken = not inner or None in calls
+        callers = [call.caller for call in calls if call is not None]
+        for entry in inner:
+            call: Any = entry.step
+            if call is not None and call.caller != callers[0]:
+                self.problem_at(
+                    entry.places.get("caller", entry.location),
+                    f"a call by {call.caller} in a transaction of {callers[0]}",
+                    "one caller for all calls of a transaction",
+                )
+                broken = True
+        if broken:
+            return Entry(location=key.location, verb=verb, inner=tuple(inner))
+        step = Transaction(location=key.location, calls=calls, **extras)
+        return Entry(location=key.location, verb=verb, step=step, inner=tuple(inner))
 
     def _complete(self, verb: Verb, values: dict[str, Any], nodes: Mapping[str, tuple[Node, Node]], key: Node) -> None:
         """Fill in what a step leaves out, and check what its keys say together."""
@@ -543,6 +628,117 @@ class Reader(Expectations):
                 )
         elif verb.step is Rebase:
             self._rebase(values, nodes, key)
+        elif verb.step in (Borrow, Repay):
+            self._debt(values, nodes, key, verb)
+        elif verb.step is NodeStep:
+            self._node(values, nodes, key)
+        if verb.step in (Deposit, Redeem):
+            self._other_fund(values, nodes)
+        if verb.step is Redeem:
+            self._chosen(values, nodes)
+
+    def _other_fund(self, values: Mapping[str, Any], nodes: Mapping[str, tuple[Node, Node]]) -> None:
+        """What cannot be said of a flow of the second fund."""
+        if not values.get("vault"):
+            return
+        if values.get("owner", values["caller"]) != values["caller"] and self.kind != "enzyme":
+            self.problem(
+                nodes["owner"][1],
+                "nobody redeems another's shares of the second fund",
+                f"the caller, {values['caller']}",
+                values["caller"],
+            )
+            self.approvals.discard((values["owner"], values["caller"]))
+        if "assets" in nodes and "shares" in nodes:
+            self.problem(nodes["assets"][0], "the second fund holds nothing but the reserve", "no 'assets' beside it")
+
+    def _chosen(self, values: Mapping[str, Any], nodes: Mapping[str, tuple[Node, Node]]) -> None:
+        if "assets" not in nodes:
+            return
+        if self.kind == "erc4626":
+            self.problem(nodes["assets"][0], "only enzyme pays chosen assets out", "no 'assets' on erc4626")
+        elif values.get("assets") == () and not nodes["assets"][1].items:
+            self.problem(nodes["assets"][1], "no assets are chosen", "at least one, or no 'assets' for all of them")
+
+    def _debt(self, values: dict[str, Any], nodes: Mapping[str, tuple[Node, Node]], key: Node, verb: Verb) -> None:
+        """Which debt a borrow or repay is about."""
+        names = [
+            symbol
+            for symbol, spec in self.tokens.items()
+            if spec.kind == "debt" and spec.underlying == self.reserve is not None
+        ]
+        if "debt" in nodes:
+            symbol = values.get("debt")
+            if symbol is None:
+                values["broken"] = True
+            elif symbol not in names and self.reserve is not None:
+                owed = self.tokens[symbol].underlying
+                in_what = f"is of {owed}" if owed else "has no underlying"
+                self.problem(
+                    nodes["debt"][1],
+                    f"{symbol} {in_what}, not of the reserve {self.reserve}",
+                    f"a debt token whose underlying is {self.reserve}",
+                    names[0] if len(names) == 1 else None,
+                )
+        elif len(names) == 1:
+            values["debt"] = names[0]
+        else:
+            values["broken"] = True
+            if self.reserve is not None and names:
+                self.problem(
+                    key,
+                    f"{quoted(verb.name)} lacks 'debt', and there are several debt tokens",
+                    f"debt: one of {listed(names)}",
+                )
+            elif self.reserve is not None:
+                self.problem(
+                    key,
+                    "there is no debt token of the reserve",
+                    f"a token of kind debt whose underlying is {self.reserve} in the header",
+                )
+
+    def _node(self, values: dict[str, Any], nodes: Mapping[str, tuple[Node, Node]], key: Node) -> None:
+        """A node step says one thing: a head, a profile, or a hook."""
+        hooked = [name for name in ("after", "steps") if name in nodes]
+        said = [name for name in ("head", "profile") if name in nodes] + hooked[:1]
+        if len(said) > 1:
+            self.problem(
+                nodes[said[1]][0],
+                f"{quoted(said[1])} beside {quoted(said[0])}",
+                "a head, a profile, or after and steps: a node step of its own for each",
+            )
+            values["broken"] = True
+            return
+        if len(hooked) == 1:
+            other = "steps" if hooked == ["after"] else "after"
+            self.problem(key, f"'node' lacks {quoted(other)} beside {quoted(hooked[0])}", "after and steps together")
+            values["broken"] = True
+        elif "steps" in nodes and nodes["steps"][1].kind == "sequence" and not nodes["steps"][1].items:
+            self.problem(nodes["steps"][0], "there are no steps to mine", "chain steps, block, mine or reorg")
+            values["broken"] = True
+        profile = lang.NODE_PROFILES.get(values.get("profile", ""))
+        for name in lang.NODE_NUMBERS:
+            if name in nodes and (profile is None or name not in profile.takes):
+                if profile is None:
+                    message, expected = f"{quoted(name)} without a profile", "a profile that takes it"
+                else:
+                    taken = listed(profile.takes) or "nothing"
+                    message, expected = f"profile {quoted(values['profile'])} takes no {quoted(name)}", taken
+                self.problem(nodes[name][0], message, expected)
+                values["broken"] = True
+        if profile is None:
+            return
+        for name in profile.needs:
+            if name not in nodes:
+                self.problem(
+                    nodes["profile"][0],
+                    f"profile {quoted(values['profile'])} lacks {quoted(name)}",
+                    f"{name}: a number",
+                )
+                values["broken"] = True
+        for name, default in profile.takes.items():
+            if default is not None:
+                values.setdefault(name, default)
 
     def _trade(self, values: Mapping[str, Any], nodes: Mapping[str, tuple[Node, Node]]) -> None:
         sold, bought = values["sell"].token, values["buy"].token

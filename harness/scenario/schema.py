@@ -28,7 +28,11 @@ _EXACT = _pattern(rf"\+?{lang.NUMBER}(?: +raw)?{_NAMED}", "number", minimum=0)
 _ANY = _pattern(rf"\+?(?:all|{lang.NUMBER}(?: ?%)?(?: +raw)?){_NAMED}", "number", minimum=0)
 _SYMBOL = {"type": "string", "minLength": 1}
 
+_RATIO = _pattern(rf"\+?{lang.NUMBER}(?: ?%)?", "number", minimum=0)
+_PLACE = rf"{lang.INTEGER}(?:/{lang.INTEGER})?"
+
 KINDS: Mapping[str, Mapping[str, Any]] = {
+    "accruing_token": _SYMBOL,
     "actor": _pattern(lang.ACTOR, not_={"enum": list(lang.RESERVED_ACTORS)}),
     "address": _pattern("vault|0x[0-9a-fA-F]{40}"),
     "any_amount": _ANY,
@@ -40,11 +44,16 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "chain_id": _whole(1),
     "count": _whole(1),
     "date": _pattern(lang.DATE),
+    "debt_token": _SYMBOL,
     "decimals": _whole(0, lang.MAX_DECIMALS),
+    "deposit_event": {"const": "deposit"},
+    "depth": _whole(1, lang.MAX_REORG_DEPTH),
     "end_block": _pattern(lang.END_BLOCK, "integer", minimum=0),
     "exact_amount": _EXACT,
+    "exact_reserve": _EXACT,
     "exact_shares": _EXACT,
     "factor": _pattern(rf"\+?{lang.NUMBER}", "number", exclusiveMinimum=0),
+    "fee": _RATIO,
     "field": {"type": "string", "minLength": 1, "maxLength": 100},
     "flag": {"type": "boolean"},
     "fraction": _pattern(rf"\+?{lang.NUMBER}", "number", minimum=0),
@@ -54,13 +63,23 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "index_token": _SYMBOL,
     "integer": _whole(0),
     "length": _pattern(lang.LENGTH),
+    "moves": {
+        "type": "object",
+        "propertyNames": {"pattern": f"^(?:{_PLACE})$"},
+        "additionalProperties": _whole(0),
+    },
     "name": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": lang.MAX_NAME_BYTES},
     "number": _pattern(_SIGNED, "number"),
+    "opt_in_token": _SYMBOL,
     "owner": _pattern(f"{lang.ACTOR}|0x[0-9a-fA-F]{{40}}"),
+    "places": {"type": "array", "items": _pattern(_PLACE, "integer", minimum=0)},
     "position": {"anyOf": [_whole(1), {"const": "new"}]},
     "position_id": _whole(1),
     "position_type": {"enum": list(lang.POSITION_TYPES)},
+    "profile": {"enum": list(lang.NODE_PROFILES)},
     "quantity": _pattern(rf"{_SIGNED}(?: +raw)?{_NAMED}", "number"),
+    "rate": _RATIO,
+    "rebase_token": _SYMBOL,
     "refused": {"anyOf": [{"type": ["string", "number"], "minLength": 1}, {"const": True}]},
     "reason": {"type": ["string", "number", "boolean"], "minLength": 1},
     "reserve_amount": _ANY,
@@ -104,6 +123,9 @@ def json_schema() -> dict[str, Any]:
     defs["contains"] = _mapping([key for key in lang.EXPECT if key.name not in ("chain", "contains")], minProperties=1)
     defs["chain"] = _mapping(lang.CHAIN, minProperties=1)
     defs["chain_step"] = _step([verb for verb in lang.VERBS if verb.chain], ("refused", "note"))
+    defs["call"] = _step([verb for verb in lang.VERBS if verb.name in lang.CALLS], ())
+    defs["branch_step"] = _step([lang.VERB[name] for name in lang.allowed("branch")], ("refused", "note"))
+    defs["hook_step"] = _step([lang.VERB[name] for name in lang.allowed("hook")], ("refused", "note"))
     defs["step"] = _step(lang.VERBS, ("expect", "refused", "note"))
     schema = _mapping(lang.HEADER)
     return {
@@ -169,6 +191,10 @@ def _shape(kind: str, name: str = "") -> dict[str, Any]:
         case "actors":
             owned = {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/exact_amount"}}
             return {"type": "object", "propertyNames": {"$ref": "#/$defs/actor"}, "additionalProperties": owned}
+        case "branch_steps":
+            return {"type": "array", "items": {"$ref": "#/$defs/branch_step"}}
+        case "hook_steps":
+            return {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/hook_step"}}
         case "steps" if name == "deploy_block":
             return {"type": "array", "items": {"$ref": "#/$defs/chain_step"}}
         case "steps":
@@ -193,6 +219,8 @@ def _body(verb: Verb) -> dict[str, Any]:
             return _whole(1, lang.MAX_BLOCKS)
         case "steps":
             return {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/chain_step"}}
+        case "calls":
+            return {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/call"}}
         case "length":
             return {"anyOf": [{"$ref": "#/$defs/length"}, _mapping(verb.keys)]}
         case "optional":
@@ -231,6 +259,8 @@ _VALUES = (
     ("time", "`2024-01-01 00:00` or `2024-01-01T00:00:12`, UTC"),
     ("length of time", "`12 s`, `5 minutes`, `6 hours`, `30 days`, `2 weeks`; whole seconds"),
     ("end block", "`12`, `head`, `head-4`"),
+    ("rate, fee", "`5%` or `0.05`"),
+    ("transactions, in `reorg`", "`5`: all that block 5 holds; `5/2`: the second of them"),
 )
 
 
@@ -298,6 +328,8 @@ def language_reference() -> str:
         lines += ["", f"#### `{verb.name}`", "", verb.about + only]
         if verb.keys:
             lines += ["", *_table(verb.keys)]
+        if verb.name == "node":
+            lines += ["", *_profiles()]
     lines += ["", "Not supported yet: " + ", ".join(f"`{name}`" for name in lang.VERBS_PLANNED) + "."]
     lines += ["", "## `expect`", "", *_table(lang.EXPECT), "", "`chain:`", "", *_table(lang.CHAIN)]
     for record, fields in lang.RECORDS.items():
@@ -308,6 +340,18 @@ def language_reference() -> str:
                 names = " or ".join(f"`{each}`" for each in [name, *aliases])
                 lines.append(f"| {names} | {field.about} |")
     return "\n".join(lines) + "\n"
+
+
+def _profiles() -> list[str]:
+    lines = ["| profile | what it does | takes | a good syncer |", "| --- | --- | --- | --- |"]
+    for name, profile in lang.NODE_PROFILES.items():
+        takes = []
+        for key, default in profile.takes.items():
+            said = f" ({default})" if default is not None else " (required)" if key in profile.needs else ""
+            takes.append(f"`{key}`{said}")
+        ends = "gets through" if profile.recovers else "refuses"
+        lines.append(f"| `{name}` | {profile.about} | {', '.join(takes)} | {ends} |")
+    return lines
 
 
 def _table(keys: Iterable[Key]) -> list[str]:

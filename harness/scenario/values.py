@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
 from harness.errors import Problem
 from harness.scenario import language as lang
 from harness.scenario.language import Key
-from harness.scenario.model import SHARES, Actor, Amount, EndBlock, TokenSpec
+from harness.scenario.model import SHARES, Actor, Amount, EndBlock, Place, TokenSpec
 from harness.scenario.nodes import (
     EXPONENT,
     Enough,
     Fault,
     Node,
+    a_kind,
     date_at,
     decimal_number,
     decimal_of,
@@ -72,31 +74,45 @@ class Values:
             "break_kind": lambda node: word(node, lang.BREAK_KINDS, "kind of break"),
             "cause": lambda node: word(node, lang.CAUSES, "cause"),
             "chain_id": lambda node: integer(node, 1, (1 << 53) - 1, "a chain id from 1"),
+            "accruing_token": lambda node: self._token_of(node, lang.ACCRUING_KINDS),
             "count": lambda node: integer(node, 1, 1 << 53, "a whole number from 1"),
             "date": date_at,
+            "debt_token": lambda node: self._token_of(node, ("debt",)),
             "decimals": lambda node: integer(node, 0, lang.MAX_DECIMALS, f"decimals from 0 to {lang.MAX_DECIMALS}"),
+            "deposit_event": lambda node: word(node, ("deposit",), "event") == "deposit",
+            "depth": lambda node: integer(
+                node, 1, lang.MAX_REORG_DEPTH, f"a number of blocks from 1 to {lang.MAX_REORG_DEPTH}"
+            ),
             "dust": lambda node: self._values(node, lang.DUST, "dust"),
             "end_block": self._end_block,
             "exact_amount": lambda node: self._amount(node, tuple(self.tokens), exact=True),
+            "exact_reserve": lambda node: self._amount(node, (self.reserve,) if self.reserve else (), exact=True),
             "exact_shares": lambda node: self._amount(node, (SHARES,), exact=True),
             "factor": lambda node: scaled(node, 27, "a factor above 0 such as 1.05, at most 27 decimals"),
+            "fee": self._fee,
             "field": lambda node: line_of(node, 100),
             "flag": flag,
             "fraction": self._fraction,
             "hash": self._hash,
             "index_amount": self._index_amount,
-            "index_token": self._index_token,
+            "index_token": lambda node: self._token_of(node, ("index_rebase",)),
             "integer": lambda node: integer(node, 0, 1 << 63, "a whole number"),
             "length": length_of_time,
+            "moves": self._moves,
             "name": lambda node: line_of(node, lang.MAX_NAME_BYTES),
             "number": lambda node: decimal_number(node, "a number", signed=True),
+            "opt_in_token": lambda node: self._token_of(node, ("opt_in_rebase",)),
             "owner": self._owner,
             "address": self._address,
+            "places": self._places,
             "planned": lambda _: None,
             "position": self._position,
             "position_id": lambda node: integer(node, 1, 1 << 31, "the id of a position, from 1"),
             "position_type": lambda node: word(node, lang.POSITION_TYPES, "position type"),
+            "profile": lambda node: word(node, tuple(lang.NODE_PROFILES), "profile"),
+            "rate": self._rate,
             "reason": reason_of,
+            "rebase_token": lambda node: self._token_of(node, lang.REBASING_KINDS),
             "reserve_amount": lambda node: self._amount(node, (self.reserve,) if self.reserve else ()),
             "second": lambda node: word(node, ("second",), "vault") == "second",
             "share_symbol": lambda node: line_of(node, lang.MAX_SYMBOL_BYTES),
@@ -106,7 +122,7 @@ class Values:
             "text": text_of,
             "time": time_at,
             "title": lambda node: line_of(node, 1_000),
-            "token_kind": lambda node: word(node, lang.TOKEN_KINDS, "token kind", lang.TOKEN_KINDS_PLANNED),
+            "token_kind": lambda node: word(node, lang.TOKEN_KINDS, "token kind"),
             "usd": lambda node: scaled(
                 node, PRICE_DECIMALS, f"a price above 0 in US dollars, at most {PRICE_DECIMALS} decimals"
             ),
@@ -163,9 +179,8 @@ class Values:
         found: dict[str, tuple[Node, Node]] = {}
         for name, key, value in self.pairs(node, what):
             if name not in table:
-                self.problem(
-                    key, f"unknown key {quoted(name)} in {what}", f"one of: {listed(names)}", near(name, names)
-                )
+                expected = f"one of: {listed(names)}" if names else "no keys"
+                self.problem(key, f"unknown key {quoted(name)} in {what}", expected, near(name, names))
             elif table[name].planned:
                 self.problem(key, f"key {quoted(name)} in {what} is not supported yet", f"one of: {listed(names)}")
             else:
@@ -227,13 +242,80 @@ class Values:
                 symbols.append(symbol)
         return tuple(symbols)
 
-    def _index_token(self, node: Node) -> str:
-        names = [symbol for symbol, spec in self.tokens.items() if spec.kind == "index_rebase"]
-        expected = f"a token of kind index_rebase: {listed(names) or 'the file has none'}"
+    def _token_of(self, node: Node, kinds: Sequence[str]) -> str:
+        """A token of one of some kinds."""
+        names = [symbol for symbol, spec in self.tokens.items() if spec.kind in kinds]
+        expected = f"a token of kind {' or '.join(kinds)}: {listed(names) or 'the file has none'}"
         symbol = self._named(scalar(node, expected), node)
         if symbol not in names:
-            fail(node, f"{symbol} is a plain token", expected, names[0] if len(names) == 1 else None)
+            found = f"{symbol} is {a_kind(self.tokens[symbol].kind)} token"
+            fail(node, found, expected, names[0] if len(names) == 1 else None)
         return symbol
+
+    def _ratio(self, node: Node, expected: str) -> Fraction:
+        """``5%`` or ``0.05``."""
+        text = scalar(node, expected)
+        match = re.fullmatch(rf"(?P<sign>[+-]?)(?P<number>{lang.NUMBER})(?P<percent> ?%)?", text)
+        if match is None:
+            number_fault(node, expected)
+        if len(text) > 100:
+            fail(node, f"{node.shown} is too long", expected)
+        number = parse_decimal(match["number"])
+        if match["sign"] == "-":
+            fail(node, f"{quoted(text)} is negative", expected)
+        return number / 100 if match["percent"] else number
+
+    def _fee(self, node: Node) -> Fraction:
+        fee = self._ratio(node, "a part such as 1% or 0.01")
+        if fee >= 1:
+            fail(node, f"{node.shown} leaves nothing", "less than 100%")
+        if (fee * 10**18).denominator != 1:
+            fail(node, f"{node.shown} has too many decimals", "at most 18 decimals, 16 in percent")
+        return fee
+
+    def _rate(self, node: Node) -> int:
+        expected = "a yearly rate such as 5% or 0.05"
+        rate = self._ratio(node, expected) * 10**27
+        if rate.denominator != 1:
+            fail(node, f"{node.shown} has too many decimals", "at most 27 decimals, 25 in percent")
+        if rate > 1000 * 10**27:
+            fail(node, f"{node.shown} is out of range", "at most 1000, which is 100000%")
+        return rate.numerator
+
+    def _place(self, node: Node) -> Place:
+        expected = "a block, such as 5, or one of its transactions, such as 5/2"
+        text = scalar(node, expected)
+        match = re.fullmatch(rf"({lang.INTEGER})(?:/({lang.INTEGER}))?", text)
+        if match is None:
+            number_fault(node, expected)
+        if len(text) > 30:
+            fail(node, f"{node.shown} is out of range", expected)
+        transaction = int(match[2]) if match[2] else None
+        if transaction == 0:
+            fail(node, f"{node.shown}: transactions count from 1", expected)
+        return Place(location=node.location, block=int(match[1]), transaction=transaction)
+
+    def _places(self, node: Node) -> tuple[Place, ...]:
+        if node.kind != "sequence":
+            fail(node, f"found {node.shown}", "a list of blocks and transactions such as [4, 5/2]")
+        places = [self.attempt(self._place, item) for item in node.items]
+        if None in places:
+            raise Fault
+        return tuple(place for place in places if place is not None)
+
+    def _moves(self, node: Node) -> tuple[tuple[Place, int], ...]:
+        moves = []
+        broken = False
+        for _, key, value in self.pairs(node, "blocks and transactions with the blocks they go to, such as {6: 7}"):
+            place = self.attempt(self._place, key)
+            target = self.attempt(integer, value, 0, 1 << 31, "the number of a block")
+            if place is None or target is None:
+                broken = True
+            else:
+                moves.append((place, target))
+        if broken:
+            raise Fault
+        return tuple(moves)
 
     def _decimals(self, token: str) -> int:
         return self.share_decimals if token == SHARES else self.tokens[token].decimals
