@@ -5,9 +5,12 @@ from harness.books.executor import (
     SPOT,
     BookedTrade,
     TradeKind,
+    Undo,
     add_raw,
     book_trade,
     open_positions_of,
+    orphan_trades,
+    undo_of,
 )
 from harness.books.records import (
     Accounting,
@@ -72,6 +75,7 @@ __all__ = [
     "TradeKind",
     "TradingPair",
     "Treasury",
+    "Undo",
     "add_raw",
     "book_trade",
     "books_from_json",
@@ -81,7 +85,9 @@ __all__ = [
     "dump_books",
     "load_books",
     "open_positions_of",
+    "orphan_trades",
     "read_state_file",
     "reserve_raw",
+    "undo_of",
     "write_state_file",
 ]

@@ -58,6 +58,10 @@ class AssetIdentifier:
         """``{chain_id}-{lower-case address}``, the key of a reserve."""
         return f"{self.chain_id}-{self.address.lower()}"
 
+    def is_same(self, other: AssetIdentifier) -> bool:
+        """Tell whether it is the same token of the same chain, in whatever case its address is written."""
+        return self is other or (self.chain_id == other.chain_id and self.address.lower() == other.address.lower())
+
     def is_rebase(self) -> bool:
         """Tell whether balances of this token change by themselves."""
         return self.underlying is not None
@@ -229,7 +233,11 @@ class ReservePosition:
 
 @dataclass(slots=True)
 class Trade:
-    """One trade: ``executed_quantity`` is of the base and signed, ``executed_reserve`` is unsigned."""
+    """One trade: ``executed_quantity`` is of the base and signed, ``executed_reserve`` is unsigned.
+
+    A borrow or repayment moves no base: its ``executed_quantity`` is zero, and ``borrowed_quantity`` is what it moved
+    of the loan's borrowed side, signed as the debt moves. It is None in every other trade.
+    """
 
     trade_id: int
     executed_at: datetime | None = None
@@ -238,6 +246,7 @@ class Trade:
     failed_at: datetime | None = None
     block_number: int | None = None
     tx_hash: str | None = None
+    borrowed_quantity: Decimal | None = None
     unknown_keys: dict[str, Any] = field(default_factory=_no_keys, repr=False)
 
 
@@ -310,7 +319,10 @@ class Position:
 
     @property
     def quantity(self) -> Fraction:
-        """Sum of trades that did not fail and of balance updates, in tokens, exact."""
+        """Sum of trades that did not fail and of balance updates in the position's own asset, in tokens, exact.
+
+        Updates of what its loan owes stand beside them, and are no part of what it holds.
+        """
         traded = sum(
             (
                 Fraction(trade.executed_quantity)
@@ -319,7 +331,25 @@ class Position:
             ),
             Fraction(0),
         )
-        return traded + sum((Fraction(update.quantity) for update in self.balance_updates.values()), Fraction(0))
+        own = self.pair.base
+        updates = (update for update in self.balance_updates.values() if own.is_same(update.asset))
+        return traded + sum((Fraction(update.quantity) for update in updates), Fraction(0))
+
+    @property
+    def owed_asset(self) -> AssetIdentifier | None:
+        """The debt token of the loan's borrowed side, if it has one."""
+        return None if self.loan is None or self.loan.borrowed is None else self.loan.borrowed.asset
+
+    @property
+    def owed(self) -> Fraction:
+        """What the loan owes, interest included, in tokens of the debt, exact."""
+        tracker = None if self.loan is None else self.loan.borrowed_interest
+        return Fraction(0) if tracker is None else Fraction(tracker.last_token_amount)
+
+    @property
+    def is_void(self) -> bool:
+        """Tell whether nothing that was booked in it stands: its trades all failed, and there are no updates."""
+        return bool(self.trades) and not self.balance_updates and all(trade.failed_at for trade in self.trades)
 
     @property
     def quantity_raw(self) -> int:

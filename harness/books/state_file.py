@@ -948,6 +948,7 @@ _POSITION = _Record(
                         "failed_at": _null(_TIME),
                         "block_number": _spare(_INT),
                         "tx_hash": _spare(_TEXT),
+                        "borrowed_quantity": _spare(_DECIMAL_KIND),
                     },
                 )
             )

@@ -37,7 +37,7 @@ YEAR_SECONDS = 365 * 86_400
 ZERO_BASE_TOLERANCE_RAW = 2
 """With nothing that could earn, so many base units are left to a correction (an index token's rounding)."""
 
-OperationKind = Literal["initialise", "sync", "sync_interest"]
+OperationKind = Literal["initialise", "sync", "sync_interest", "correct_accounts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,26 +88,40 @@ def expected_books(ledger: Ledger, books: Books, operation: Operation) -> Books 
             return _sync_treasury(ledger, books, operation)
         case "sync_interest":
             return _sync_interest(ledger, books, operation)
+        case "correct_accounts":
+            raise NotImplementedError
 
 
-def _refusal_before_reading(ledger: Ledger, books: Books, operation: Operation) -> str | None:
+def belongs_elsewhere(books: Books, operation: Operation) -> str | None:
+    """Say why books and operation do not belong together, whatever stands on the chain; None if they do."""
     deployment = books.sync.deployment
-    treasury = books.sync.treasury
     if operation.kind == "initialise":
-        if books.sync.is_initialised():
-            return "the books are initialised already"
-        if operation.end_block < ledger.setting.deployment_block:
-            return f"the vault is not deployed at block {operation.end_block}"
-        return None
+        return "the books are initialised already" if books.sync.is_initialised() else None
     if not books.sync.is_initialised():
         return "the books are not initialised"
     if deployment.chain_id != operation.chain_id:
         return f"the books are of chain {deployment.chain_id}, not {operation.chain_id}"
     if deployment.address is None or deployment.address.lower() != operation.vault.lower():
         return f"the books are of another vault than {operation.vault}"
+    return None
+
+
+def _refusal_before_reading(ledger: Ledger, books: Books, operation: Operation) -> str | None:
+    elsewhere = belongs_elsewhere(books, operation)
+    if elsewhere is not None:
+        return elsewhere
+    treasury = books.sync.treasury
+    if operation.kind == "initialise":
+        if operation.end_block > operation.head:
+            return f"the node has no block {operation.end_block}, its head is {operation.head}"
+        if operation.end_block < ledger.setting.deployment_block:
+            return f"the vault is not deployed at block {operation.end_block}"
+        return None
     cursor = treasury.last_block_scanned
     if cursor is not None and operation.head < cursor:
         return f"the head {operation.head} is below the last block scanned, {cursor}"
+    if operation.end_block > operation.head:
+        return f"the node has no block {operation.end_block}, its head is {operation.head}"
     if operation.kind == "sync":
         if (
             operation.cycle is not None

@@ -822,6 +822,7 @@ _TRADE_FIELDS = (
     "failed_at",
     "block_number",
     "tx_hash",
+    "borrowed_quantity",
 )
 
 
