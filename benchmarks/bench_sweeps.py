@@ -18,7 +18,8 @@ from harness.session import Point, Session
 from harness.sweeps import judged_json, sweep
 from harness.syncers.broken import BROKEN
 from harness.syncers.reference.syncer import ReferenceSyncer
-from harness.world.play import Played, play
+from harness.world.acts import Played
+from harness.world.play import play
 
 Row = tuple[str, float, str, float | None]
 

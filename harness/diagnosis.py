@@ -15,7 +15,7 @@ from harness.report.results import DiagnosisResult, SidesAt
 from harness.session import PLAIN, Point, Session, SyncerFactory, Variation
 from harness.sweeps import Swept
 from harness.units import Token
-from harness.world.play import Act, Played, RestartAct, SyncAct
+from harness.world.acts import Act, Played, RestartAct, SyncAct
 
 _AFTER_ALL = 2**63
 _WHOLE = Variation(name="whole", words="In one chunk", whole=True)
@@ -71,7 +71,8 @@ class Run:
 
     def retold(self, act: SyncAct, operation: Operation, before: Books) -> SyncAct:
         """Give an act another operation, and what must come of that."""
-        expected = expected_books(self.played.ledger, before, operation)
+        ledger = self.played.branches[act.branch].ledger
+        expected = act.foretold.copy().operate(ledger, operation)
         return replace(act, operation=operation, expectation=None, announced=None, before=before, expected=expected)
 
 
@@ -159,6 +160,7 @@ def first_failure(run: Run, plain: Sequence[Point], diffs: Sequence[Diff], swept
         if found is not None:
             break
         sweeping = replace(run, acts=one.acts, variation=one.variation, sweep=one.name)
+        sweeping = replace(sweeping, factory=one.factory or run.factory)
         found = diagnose(sweeping, one.points[-1:], [one.breaks])
     return found
 
@@ -260,7 +262,7 @@ def _case(run: Run, point: Point, broken: Break, breaks: Sequence[Break]) -> Cas
         breaks=tuple(breaks),
         expected=act.before if isinstance(act.expected, Refusal) else act.expected,
         actual=point.after,
-        ledger=run.played.ledger,
+        ledger=run.played.branches[act.branch].ledger,
         operation=operation.kind,
         cursor=sync.treasury.last_block_scanned,
         end_block=operation.end_block,
@@ -304,7 +306,8 @@ def _first_bad(prober: _Prober, low: int, high: int, breaks: Sequence[Break]) ->
     if low >= high or bad(low):
         return min(low, high)
     # Books change where something happened: those blocks first.
-    happened = sorted({transaction.block for transaction in prober.run.played.ledger.transactions} | {high})
+    ledger = prober.run.played.branches[prober.act.branch].ledger
+    happened = sorted({transaction.block for transaction in ledger.transactions} | {high})
     candidates = [block for block in happened if low < block <= high]
     first, last = 0, len(candidates) - 1
     while first < last and prober.syncs < MOST_SYNCS - 1:

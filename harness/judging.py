@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.books import Books
 from harness.errors import Location
 from harness.ledger.bookkeeping import Refusal
 from harness.reconcile.compare import compare_books, entries
@@ -14,20 +15,21 @@ from harness.reconcile.rules import Tolerated, tolerate
 from harness.reconcile.statement import statements
 from harness.session import Point
 from harness.units import format_units
-from harness.world.play import BookAct, CheckAct, Played, SyncAct
+from harness.world.acts import BookAct, CheckAct, OrphanAct, Played, SyncAct
 
 
 def judge(played: Played, point: Point) -> Diff:
     """Hold one point against the ledger, the laws and what the author expects of it."""
-    if isinstance(point.act, BookAct):
+    if isinstance(point.act, BookAct | OrphanAct):
         return Diff(breaks=(_unbooked(point.act, point),))
+    played = played.on(point.act.branch)
+    expected = _expected(point)
     if isinstance(point.act, SyncAct):
         failed = _failed(point.act, point)
         if failed is not None:
             return Diff(breaks=(failed, *_manners(point.act, point)))
-        if isinstance(point.act.expected, Refusal):
+        if isinstance(expected, Refusal):
             return Diff(breaks=_manners(point.act, point))
-    expected = point.act.expected
     assert not isinstance(expected, Refusal), "refusals are judged above"
     # A sync that ends below the cursor changes nothing: its books still stand where they were read to.
     block = max(block_of(point), expected.sync.treasury.last_block_scanned or 0)
@@ -50,6 +52,14 @@ def judge(played: Played, point: Point) -> Diff:
     )
 
 
+def _expected(point: Point) -> Books | Refusal:
+    """What must have come of it: where a faulty node makes a refusal due, whoever has books has to have the right ones."""
+    act = point.act
+    if isinstance(act, SyncAct) and act.otherwise is not None and point.refusal is None and point.failure is None:
+        return act.otherwise
+    return act.expected
+
+
 def _tolerate(played: Played, breaks: tuple[Break, ...]) -> tuple[tuple[Break, ...], tuple[Tolerated, ...]]:
     return tolerate(breaks, played.tolerances, played.ledger) if played.tolerances else (breaks, ())
 
@@ -63,6 +73,8 @@ def block_of(point: Point) -> int:
             return point.act.trade.block_number
         case CheckAct():
             return point.act.block
+        case OrphanAct():
+            return point.act.common
 
 
 def place_of(point: Point) -> Location:
@@ -72,15 +84,17 @@ def place_of(point: Point) -> Location:
 
 def count_checks(point: Point) -> int:
     """How many things a point's judgement holds against each other: updates, refs, holdings, checkpoints, laws."""
-    if isinstance(point.act.expected, Refusal):
+    books = _expected(point)
+    if isinstance(books, Refusal):
         return 1
-    books = point.act.expected
     portfolio = books.portfolio
     holdings = len(portfolio.reserves) + len(portfolio.open_positions) + len(portfolio.closed_positions)
     return len(entries(books)) + len(books.sync.treasury.balance_update_refs) + holdings + 4 + len(LAWS)
 
 
-def _unbooked(act: BookAct, point: Point) -> Break:
+def _unbooked(act: BookAct | OrphanAct, point: Point) -> Break:
+    if isinstance(act, OrphanAct):
+        return _not_taken_out(act, point)
     trade = act.trade
     reason = "" if point.failure is None else point.failure.message
     return Break(
@@ -92,6 +106,21 @@ def _unbooked(act: BookAct, point: Point) -> Break:
         asset=trade.asset.token_symbol,
         block=trade.block_number,
         transaction=trade.tx_hash,
+        location=act.location,
+        found_at=act.location,
+    )
+
+
+def _not_taken_out(act: OrphanAct, point: Point) -> Break:
+    reason = "" if point.failure is None else point.failure.message
+    return Break(
+        kind=BreakKind.different,
+        sentence=f"The trades above block {act.common}, which were replaced, cannot be taken out of the syncer's books: "
+        f"{reason}.",
+        field="portfolio",
+        expected="books in which those trades stand",
+        actual=reason,
+        block=act.common,
         location=act.location,
         found_at=act.location,
     )
@@ -126,6 +155,8 @@ def _failed(act: SyncAct, point: Point) -> Break | None:
             point.failure.kind, f"The syncer {words} in {what}: {point.failure.message}.", due, point.failure.message
         )
     if isinstance(act.expected, Refusal):
+        if point.refusal is None and act.otherwise is not None:
+            return None
         if point.refusal is None:
             sentence = f"The syncer did not refuse {what}, and {act.expected.reason}."
             return broken(BreakKind.not_refused, sentence, f"a refusal: {act.expected.reason}", "books")
@@ -165,8 +196,8 @@ def _manners(act: SyncAct, point: Point) -> tuple[Break, ...]:
 
 
 def _expect_breaks(played: Played, point: Point) -> tuple[Break, ...]:
-    expectation = None if isinstance(point.act, BookAct) else point.act.expectation
-    if expectation is None:
+    expectation = None if isinstance(point.act, BookAct | OrphanAct) else point.act.expectation
+    if expectation is None or isinstance(point.act.expected, Refusal):
         return ()
     added = added_updates(point.before, point.after)
     mismatches = judge_books(expectation, point.after, added, played.ledger.setting)
@@ -206,6 +237,7 @@ def contradictions(played: Played) -> tuple[Mismatch, ...]:
 
 
 def _contradicted(played: Played, act: SyncAct | CheckAct) -> Sequence[Mismatch]:
+    played = played.on(act.branch)
     expectation = act.expectation
     expected = act.expected
     if expectation is None or isinstance(expected, Refusal):

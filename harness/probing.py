@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable
 
 from harness.judging import place_of
 from harness.ledger.bookkeeping import Operation, Refusal
+from harness.ledger.foretelling import Foreteller
 from harness.reconcile.conservation import Reading, Unlawful, judge_chain_laws
 from harness.reconcile.diff import Break, BreakKind
 from harness.session import Point, Session, SyncerFactory
-from harness.world.play import CheckAct, Played, RestartAct, SyncAct
+from harness.world.acts import CheckAct, Played, RestartAct, SyncAct
 
 ELSEWHERE = "elsewhere-refused"
 """The law's name."""
@@ -34,16 +35,21 @@ def read_chain(played: Played, block: int) -> Reading:
 
 def conservation(played: Played, *, every_block: bool, off: Collection[str] = ()) -> tuple[Unlawful, ...]:
     """Judge the chain by the conservation laws, at every sync point or at every block from the vault's deployment."""
-    first, head = played.ledger.setting.deployment_block, played.ledger.head
-    blocks = range(first, head + 1) if every_block else sorted({first, *_points(played)})
-    return judge_chain_laws(played.ledger, [read_chain(played, block) for block in blocks if block >= first], off)
+    found: dict[Unlawful, None] = {}
+    for number in range(len(played.branches)):
+        branch = played.on(number)
+        first, head = branch.ledger.setting.deployment_block, branch.ledger.head
+        blocks = range(first, head + 1) if every_block else sorted({first, *_points(played, number)})
+        readings = [read_chain(branch, block) for block in blocks if block >= first]
+        found.update(dict.fromkeys(judge_chain_laws(branch.ledger, readings, off)))
+    return tuple(found)
 
 
-def _points(played: Played) -> Iterable[int]:
+def _points(played: Played, branch: int) -> Iterable[int]:
     for act in played.acts:
-        if isinstance(act, SyncAct):
+        if isinstance(act, SyncAct) and act.branch == branch:
             yield act.operation.end_block
-        elif isinstance(act, CheckAct):
+        elif isinstance(act, CheckAct) and act.branch == branch:
             yield act.block
 
 
@@ -99,7 +105,16 @@ def _elsewhere(played: Played, last: Point, restart: RestartAct) -> SyncAct:
         vault=restart.vault,
     )
     refusal = Refusal(reason="the books are of another chain or vault")
-    return SyncAct(operation=operation, expectation=None, announced=None, before=last.after, expected=refusal)
+    foretold = Foreteller()
+    foretold.books = last.after
+    return SyncAct(
+        operation=operation,
+        expectation=None,
+        announced=None,
+        foretold=foretold,
+        expected=refusal,
+        branch=len(played.branches) - 1,
+    )
 
 
 def _not_refused(point: Point, where: str) -> Break:

@@ -31,9 +31,10 @@ from harness.report.results import (
 from harness.scenario.loader import load
 from harness.scenario.model import Scenario
 from harness.session import Point, Session, SyncerFactory
-from harness.sweeps import Swept, identity, judged_json, sweep
+from harness.sweeps import NODE_SWEEPS, Swept, identity, judged_json, sweep
 from harness.syncers.find import import_syncer
-from harness.world.play import BookAct, Played, SyncAct, play
+from harness.world.acts import BookAct, OrphanAct, Played, SyncAct
+from harness.world.play import play
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_MEMORY_MIB = 2_048
@@ -229,11 +230,12 @@ def _run(
         sync_points=tuple(
             _sync_point(point, diff, state)
             for point, diff, state in zip(plain, diffs, states, strict=True)
-            if not isinstance(point.act, BookAct)
+            if not isinstance(point.act, BookAct | OrphanAct)
         ),
         timeline=_timeline(played),
         source=scenario.text,
-        sweeps=tuple(one.name for one in swept),
+        sweeps=tuple(one.name for one in swept if one.outcome is None),
+        nodes={NODE_SWEEPS[one.name]: one.outcome for one in swept if one.outcome is not None},
         checks=sum(count_checks(point) for point in (*plain, *(point for one in swept for point in one.points))),
         seconds=time.perf_counter() - began,
         laws_off=scenario.laws_off,
@@ -318,7 +320,12 @@ def _timeline(played: Played) -> tuple[TimelineBlock, ...]:
 
 def _operation_text(act: SyncAct) -> str:
     operation = act.operation
-    words = {"initialise": "initialise the books", "sync": "sync the treasury", "sync_interest": "sync interest"}
+    words = {
+        "initialise": "initialise the books",
+        "sync": "sync the treasury",
+        "sync_interest": "sync interest",
+        "correct_accounts": "correct the accounts",
+    }
     where = "" if operation.end_block == operation.head else f" up to block {operation.end_block}"
     cycle = "" if operation.cycle is None else f", cycle {_time(operation.cycle)}"
     refused = ", to be refused" if isinstance(act.expected, Refusal) else ""

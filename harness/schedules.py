@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from harness.books import Books
-from harness.books.executor import book_trade
-from harness.ledger.bookkeeping import Operation, Refusal, expected_books
+from harness.ledger.bookkeeping import Operation, Refusal
 from harness.ledger.facts import Ledger
-from harness.world.play import Act, BookAct, CheckAct, Played, RestartAct, SyncAct
+from harness.ledger.foretelling import Foreteller
+from harness.world.acts import Act, BookAct, CheckAct, OrphanAct, Played, RestartAct, SyncAct
 
 EVERY_BLOCK_AT_MOST = 200
 """A sync that spans more blocks is stopped at those with flows, their neighbours, and a spread of others."""
@@ -41,19 +41,19 @@ def _in_one_go(played: Played, _: str) -> tuple[Act, ...] | None:
         if _is_booked_sync(act) and _is_booked_sync(_next_operation(played.acts[index + 1 :])):
             continue
         acts.append(act)
-    return _foretold(played.ledger, acts) if len(acts) < len(played.acts) else None
+    return _foretold(played, acts) if len(acts) < len(played.acts) else None
 
 
 def _at_every_block(played: Played, _: str) -> tuple[Act, ...] | None:
     """Sync at each block on the way to where each treasury sync ends."""
-    return _with_stops(played, lambda start, end: _every_block(played.ledger, start, end))
+    return _with_stops(played, _every_block)
 
 
 def _at_random_blocks(played: Played, seed: str) -> tuple[Act, ...] | None:
     """Sync at some blocks on the way, drawn by the scenario's name."""
     draw = random.Random(seed)  # noqa: S311 - a seed that repeats is the point
 
-    def stops(start: int, end: int) -> Sequence[int]:
+    def stops(_: Ledger, start: int, end: int) -> Sequence[int]:
         between = range(start, end)
         return sorted(draw.sample(between, min(len(between), draw.randint(0, RANDOM_STOPS_AT_MOST))))
 
@@ -86,39 +86,45 @@ def _next_operation(acts: Iterable[Act]) -> Act | None:
     return next((act for act in acts if not isinstance(act, CheckAct)), None)
 
 
-def _with_stops(played: Played, stops: Callable[[int, int], Iterable[int]]) -> tuple[Act, ...] | None:
+def _with_stops(played: Played, stops: Callable[[Ledger, int, int], Iterable[int]]) -> tuple[Act, ...] | None:
     """Put treasury syncs in front of each one: at the stops between where it starts and where it ends."""
     acts: list[Act] = []
     last_trade = 0
     for act in played.acts:
         if isinstance(act, BookAct):
             last_trade = max(last_trade, act.trade.block_number)
-        if isinstance(act, SyncAct) and _is_booked_sync(act):
+        if isinstance(act, SyncAct) and _is_booked_sync(act) and act.hook is None:
+            ledger = played.branches[act.branch].ledger
             cursor = act.before.sync.treasury.last_block_scanned
-            start = played.ledger.setting.deployment_block if cursor is None else cursor + 1
-            for block in stops(max(start, last_trade), act.operation.end_block):
-                operation = replace(act.operation, end_block=block, cycle=_cycle(played.ledger, act.operation, block))
-                acts.append(replace(act, operation=operation, expectation=None, announced=None))
+            start = ledger.setting.deployment_block if cursor is None else cursor + 1
+            if act.rewinds is not None:
+                start = min(start, act.rewinds + 1)
+            for block in stops(ledger, max(start, last_trade), act.operation.end_block):
+                operation = replace(act.operation, end_block=block, cycle=_cycle(ledger, act.operation, block))
+                acts.append(replace(act, operation=operation, expectation=None, announced=None, crash=None))
         acts.append(act)
-    return _foretold(played.ledger, acts) if len(acts) > len(played.acts) else None
+    return _foretold(played, acts) if len(acts) > len(played.acts) else None
 
 
-def _foretold(ledger: Ledger, acts: Sequence[Act]) -> tuple[Act, ...]:
+def _foretold(played: Played, acts: Sequence[Act]) -> tuple[Act, ...]:
     """Work out anew what must come of each operation in this order."""
-    books = Books()
+    foreteller = Foreteller()
     told: list[Act] = []
     for act in acts:
         match act:
             case SyncAct():
-                operation = _not_going_back(books, act)
-                expected = expected_books(ledger, books, operation)
-                if isinstance(expected, Refusal) is not isinstance(act.expected, Refusal):
+                operation = _not_going_back(foreteller.books, act)
+                before = foreteller.copy()
+                expected = foreteller.operate(played.branches[act.branch].ledger, operation)
+                if act.otherwise is not None or isinstance(expected, Refusal) is not isinstance(act.expected, Refusal):
+                    # A faulty node decides otherwise where the sync ends elsewhere: nobody has said how.
+                    foreteller = before
                     continue
-                told.append(replace(act, operation=operation, expectation=None, before=books, expected=expected))
-                books = books if isinstance(expected, Refusal) else expected
+                told.append(replace(act, operation=operation, expectation=None, foretold=before, expected=expected))
             case BookAct():
-                books = book_trade(books, act.trade)
-                told.append(replace(act, expected=books))
+                told.append(replace(act, expected=foreteller.book(act.trade)))
+            case OrphanAct():
+                told.append(replace(act, expected=foreteller.reorganise(act.common, act.failed_at)))
             case RestartAct():
                 told.append(act)
             case CheckAct():

@@ -12,15 +12,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from harness.books import Books, check_books, copy_books, dump_books, load_books
-from harness.books.executor import book_trade
-from harness.chain import Chain, Node, View
+from harness.books.executor import Undo, book_trade, orphan_trades, undo_of
+from harness.chain import Chain, Node, Profile, Switch, View, make_profile, profiled
 from harness.errors import BooksError, SyncRefused
 from harness.guard import OutOfTime, bounded_depth, captured_output, deadline, foreign_zone, memory_limit, same_folder
 from harness.ledger.bookkeeping import Operation, Refusal
 from harness.reconcile.diff import BreakKind
 from harness.syncers.find import ImportedSyncer
 from harness.syncers.protocol import ChainView, Dust, Syncer, Target
-from harness.world.play import Act, BookAct, CheckAct, Played, RestartAct, SyncAct
+from harness.world.acts import Act, BookAct, CheckAct, OrphanAct, Played, RestartAct, SyncAct
 
 SyncerFactory = Callable[[Target], Syncer]
 CLOCK_START = datetime(2030, 1, 1)
@@ -49,6 +49,9 @@ class Variation:
     killed: bool = False
     """Each operation is stopped at its first view call, then asked again of a fresh syncer and stopped at its second,
     and so on until it comes through."""
+    there_and_back: bool = False
+    """After each treasury sync the blocks that it read are replaced by empty ones, it is asked again, and then the
+    first ones come back and it is asked a third time."""
 
 
 PLAIN = Variation(name="plain", words="")
@@ -69,8 +72,8 @@ class Point:
     ``before`` are the syncer's books as the point before this one left them: trades booked since lie in between.
     """
 
-    act: SyncAct | CheckAct | BookAct
-    """A trade only if the syncer's books are so wrong that it cannot be booked into them."""
+    act: SyncAct | CheckAct | BookAct | OrphanAct
+    """Trades booked or failed only if the syncer's books are so wrong that this cannot be written into them."""
     before: Books
     given: Books
     """What the operation was given: ``before`` with the trades booked since."""
@@ -84,63 +87,39 @@ class Point:
     """Whether it changed the books that it was given and did not return them."""
 
 
-_EVERY_CALL_UP_TO = 64
-"""An operation with more view calls than that is stopped at some of the later ones only."""
+EVERY_CALL_UP_TO = 64
+"""An operation with more view calls than that is stopped at some of the later ones only, unless a session says more."""
 
 
-class NodeFailed(ConnectionError):
-    """What a view raises when the sweep stops the syncer there."""
+class SyncerKilled(BaseException):
+    """What ends a syncer at a view call: nothing that looks after errors is meant to look after this."""
 
 
 @dataclass(slots=True)
-class _Outage:
-    """When a node fails, in view calls, and whether it has."""
+class _Death:
+    """When a syncer dies, in view calls and requests, and whether it has. The dead ask nothing more."""
 
     calls_left: int
     came: bool = False
 
     def count(self) -> None:
         self.calls_left -= 1
-        if self.calls_left == 0:
+        if self.calls_left <= 0:
             self.came = True
-            raise NodeFailed("the node does not answer")
+            raise SyncerKilled
 
 
-class _FailingNode(Node):
-    """A node whose n-th request over JSON-RPC fails; what a view reads is counted by the view."""
+class _DeadlyNode(Node):
+    """A node at whose n-th request the syncer that asks it dies."""
 
-    outage: _Outage
+    def __init__(self, inner: Node, death: _Death) -> None:
+        super().__init__(inner.chain, head=inner.head, chain_id=inner.chain_id)
+        self._inner = inner
+        self._death = death
 
-    def request(self, method: str, params: Sequence[Any] = ()) -> dict[str, Any]:
-        self.outage.count()
-        return super().request(method, params)
-
-
-def _node(chain: Chain, head: int, chain_id: int, outage: _Outage | None) -> Node:
-    if outage is None:
-        return Node(chain, head=head, chain_id=chain_id)
-    node = _FailingNode(chain, head=head, chain_id=chain_id)
-    node.outage = outage
-    return node
-
-
-class _FailingView:
-    """A view whose n-th call fails."""
-
-    def __init__(self, view: View, outage: _Outage) -> None:
-        self._view = view
-        self._outage = outage
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._view, name)
-        if name not in ("get_logs", "call", "header", "code"):
-            return found
-
-        def counted(*arguments: Any, **keywords: Any) -> Any:
-            self._outage.count()
-            return found(*arguments, **keywords)
-
-        return counted
+    def answering(self, method: str) -> Node:
+        self._death.count()
+        return self._inner.answering(method)
 
 
 class Session:
@@ -153,6 +132,9 @@ class Session:
         variation: How to run them.
         timeout: Seconds per operation, or None. Kept in the main thread of a POSIX process.
         memory_mib: How much more memory an operation may take, or None. Kept in the main thread on Linux.
+        profile: How the node misbehaves wherever the scenario does not say; an operation that this keeps from its books
+            gives its point, and is then asked once more without it, so that the scenario goes on.
+        every_call_up_to: Up to which view call a variation that kills does so at each of them.
         memory: Reads of this chain that are remembered from session to session.
     """
 
@@ -165,6 +147,8 @@ class Session:
         variation: Variation = PLAIN,
         timeout: float | None = None,
         memory_mib: int | None = None,
+        profile: Profile | None = None,
+        every_call_up_to: int = EVERY_CALL_UP_TO,
         memory: dict[object, object] | None = None,
     ) -> None:
         self._played = played
@@ -173,6 +157,11 @@ class Session:
         self._variation = variation
         self._timeout = timeout
         self._memory_mib = memory_mib
+        self._profile = profile
+        self._every_call_up_to = every_call_up_to
+        self._elsewhere: Chain | None = None
+        """Another branch to read from, in between."""
+        self._is_after_the_hook = False
         self._wrote: str | None = None
         self._changed_given = False
         self._memory = memory if memory is not None else {}
@@ -184,6 +173,8 @@ class Session:
         self._hint = setting.deployment_block
         self._books = Books()
         self._opening = self._books
+        self._undos: list[Undo] = []
+        """How to take each booked trade out of these books again."""
         self._start_anew()
 
     def points(self) -> Iterator[Point]:
@@ -201,6 +192,15 @@ class Session:
                     yield point
                     if _is_exhausted(point.failure):
                         return
+                    if self._profile is not None and not refused and not _has_books(point):
+                        self._go_on_without_profile(act, point)
+                case OrphanAct():
+                    failure = self._orphan(act)
+                    if failure is not None:
+                        yield Point(
+                            act=act, before=self._opening, given=self._books, after=self._books, failure=failure
+                        )
+                        return
                 case BookAct():
                     failure = self._book(act)
                     if failure is not None:
@@ -216,10 +216,28 @@ class Session:
 
     def _book(self, act: BookAct) -> Failure | None:
         try:
+            undo = undo_of(self._books, act.trade)
             self._books = book_trade(self._books, act.trade)
         except (BooksError, ValueError) as error:
             return Failure(kind=BreakKind.different, message=str(error))
+        self._undos.append(undo)
         return None
+
+    def _orphan(self, act: OrphanAct) -> Failure | None:
+        orphaned = [undo for undo in self._undos if undo.trade.block_number > act.common]
+        self._undos = [undo for undo in self._undos if undo.trade.block_number <= act.common]
+        try:
+            self._books = orphan_trades(self._books, orphaned, failed_at=act.failed_at)
+        except (BooksError, ValueError) as error:
+            return Failure(kind=BreakKind.different, message=str(error))
+        return None
+
+    def _go_on_without_profile(self, act: SyncAct, point: Point) -> None:
+        profile, self._profile = self._profile, None
+        try:
+            self._books = self._opening = self._sync(act).after
+        finally:
+            self._profile = profile
 
     def _start_anew(self) -> None:
         """Do as if the syncer's process had ended: what its module kept is gone where the module can be run again."""
@@ -245,9 +263,16 @@ class Session:
         if self._variation.reloaded:
             self._start_anew()
             given = load_books(dump_books(given, indent=None))
-        answer = self._ask_until_it_lives(operation, given) if self._variation.killed else self._ask(operation, given)
+        if self._variation.killed:
+            answer = self._ask_until_it_lives(act, given)
+        elif act.crash is not None:
+            answer = self._ask_after_a_crash(act, given)
+        else:
+            answer = self._ask(act, given)
+        if self._variation.there_and_back and isinstance(answer, Books):
+            answer = self._ask_there_and_back(act, answer)
         if self._variation.twice and operation.kind != "initialise" and isinstance(answer, Books):
-            answer = self._ask(operation, answer)
+            answer = self._ask(act, answer)
         match answer:
             case Books():
                 return Point(act=act, before=self._opening, given=given, after=answer)
@@ -262,37 +287,93 @@ class Session:
         self._opening = self._books = given
         return self._sync(act)
 
-    def _ask_until_it_lives(self, operation: Operation, given: Books) -> Books | str | Failure:
+    def _ask_until_it_lives(self, act: SyncAct, given: Books) -> Books | str | Failure:
         calls, clock = 1, self._operations
         in_spite_of_it: list[Books] = []
         while True:
             self._start_anew()
             self._operations = clock
-            outage = _Outage(calls)
-            answer = self._ask(operation, given, outage)
+            death = _Death(calls)
+            answer = self._ask(act, given, death)
             if _is_exhausted(answer):
                 return answer
-            if not outage.came:
-                # Books from a syncer that went on after its node failed must be as good as those without a failure.
+            if not death.came:
+                # Books from a syncer that would not die must be as good as those of one that lived.
                 return next((books for books in in_spite_of_it if books != answer), answer)
             if isinstance(answer, Books):
                 in_spite_of_it.append(answer)
-            calls += 1 if calls < _EVERY_CALL_UP_TO else calls // 4
+            calls += 1 if calls < self._every_call_up_to else calls // 4
 
-    def _ask(self, operation: Operation, before: Books, outage: _Outage | None = None) -> Books | str | Failure:
+    def _ask_after_a_crash(self, act: SyncAct, given: Books) -> Books | str | Failure:
+        """Let the syncer die at the call that the file says, or lose its answer, and ask a fresh one."""
+        assert act.crash is not None
+        first = self._ask(act, given, _Death(act.crash))
+        if _is_exhausted(first):
+            return first
+        self._start_anew()
+        return self._ask(act, given)
+
+    def _ask_there_and_back(self, act: SyncAct, answer: Books) -> Books | str | Failure:
+        """Let a syncer see the blocks that it read replaced by empty ones, and then come back."""
+        away = self._played.emptied(act)
+        if away is None:
+            return answer
+        for branch in (away, None):
+            self._elsewhere = branch
+            try:
+                came = self._ask(act, answer)
+            finally:
+                self._elsewhere = None
+            if not isinstance(came, Books):
+                return came
+            answer = came
+        return answer
+
+    def _node_for(self, act: SyncAct, head: int) -> Node:
+        chain = self._played.branches[act.branch].chain if self._elsewhere is None else self._elsewhere
+        node = Node(chain, head=head, chain_id=self._chain_id)
+        hook = act.hook
+        if hook is not None and not self._is_after_the_hook:
+            before = self._played.branches[hook.branch].chain
+            node = Switch(Node(before, head=hook.head, chain_id=self._chain_id), after=hook.after, then=node)
+        profile = self._profile
+        if act.node is not None and act.node.profile is not None:
+            said = act.node
+            profile = make_profile(said.profile, blocks=said.blocks, logs=said.logs, times=said.times, block=said.block)
+        return node if profile is None else profiled(node, profile)
+
+    def _ask(self, act: SyncAct, before: Books, death: _Death | None = None) -> Books | str | Failure:
         """Ask for one operation: books, or the words of a refusal, or how it failed."""
-        head = self._head(operation)
+        if act.hook is None or self._variation.killed:
+            self._is_after_the_hook = act.hook is not None
+            return self._ask_once(act, before, death)[0]
+        self._is_after_the_hook = False
+        answer, node = self._ask_once(act, before, death)
+        self._is_after_the_hook = True
+        if isinstance(node, Switch) and not node.switched and not _is_exhausted(answer):
+            # It was done before anything changed: now that it has, it is asked again, as on any later day.
+            answer, _ = self._ask_once(act, before, death)
+        return answer
+
+    def _ask_once(
+        self, act: SyncAct, before: Books, death: _Death | None = None
+    ) -> tuple[Books | str | Failure, Node]:
+        operation = act.operation
+        node = self._node_for(act, self._head(act))
         view = View(
-            _node(self._played.chain, head, self._chain_id, outage),
+            node if death is None else _DeadlyNode(node, death),
             end_block=operation.end_block,
             now=CLOCK_START + timedelta(seconds=self._operations),
             chunk=self._chunk(operation),
             memory=self._memory,
         )
         self._operations += 1
+        return self._answered(operation, view, before), node
+
+    def _answered(self, operation: Operation, view: View, before: Books) -> Books | str | Failure:
         given = copy_books(before)
         try:
-            answer = self._guarded(operation, view if outage is None else _FailingView(view, outage), given)
+            answer = self._guarded(operation, view, given)
             self._note_change(before, given, answer)
             return check_books(answer)
         except SyncRefused as refusal:
@@ -338,10 +419,16 @@ class Session:
         if answer is not given and given != before:
             self._changed_given = True
 
-    def _head(self, operation: Operation) -> int:
-        if self._variation.early:
+    def _head(self, act: SyncAct) -> int:
+        operation = act.operation
+        if act.node is not None and act.node.head is not None:
+            return operation.head
+        if self._variation.early or self._elsewhere is not None:
             return operation.end_block
-        return self._played.chain.head if self._variation.late else operation.head
+        chain = self._played.branches[act.branch].chain
+        if act.hook is not None and self._is_after_the_hook:
+            return chain.head
+        return chain.head if self._variation.late else operation.head
 
     def _chunk(self, operation: Operation) -> int | None:
         if self._variation.whole:
@@ -367,6 +454,10 @@ class Session:
         )
 
 
+def _has_books(point: Point) -> bool:
+    return point.refusal is None and point.failure is None
+
+
 def _is_exhausted(answer: Books | str | Failure | None) -> bool:
     return isinstance(answer, Failure) and answer.kind in (BreakKind.timeout, BreakKind.memory)
 
@@ -380,6 +471,8 @@ def _call(syncer: Syncer, operation: Operation, view: ChainView, books: Books) -
             return syncer.sync_treasury(view, books, operation.cycle)
         case "sync_interest":
             return syncer.sync_interest(view, books)
+        case "correct_accounts":
+            return syncer.correct_accounts(view, books)
 
 
 def _words(error: BaseException) -> str:

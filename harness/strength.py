@@ -33,7 +33,8 @@ from harness.session import Point, Session, SyncerFactory
 from harness.sweeps import Swept, judged_json, sweep
 from harness.syncers.broken import BROKEN
 from harness.syncers.find import find_syncer
-from harness.world.play import Played, SyncAct, play
+from harness.world.acts import Played, SyncAct
+from harness.world.play import play
 
 CONTROLS = ("reference", "balances")
 """The syncers of unlike design in which nothing is wrong: whoever blames them is wrong himself."""

@@ -2,6 +2,8 @@
 
 Variations keep the operations and change how each is carried out: by law the books come out equal to the plain run's,
 but for the clock. Schedules change which operations there are: what must come of them the ledger works out anew.
+Node sweeps keep the operations and have the syncer's node misbehave: it may say that it cannot go on, and whatever
+books it gives must be those of the plain run.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.books import Books, books_to_json
+from harness.chain.profiles import PROFILES, Profile, Seen
 from harness.judging import judge, place_of
+from harness.outages import Behind, behind, watching, worth_running
 from harness.reconcile.diff import Break, BreakKind
 from harness.reconcile.laws import LawRaised
+from harness.report.results import NodeOutcome
 from harness.schedules import SCHEDULES, Schedule
 from harness.session import PLAIN, Point, Session, SyncerFactory, Variation
-from harness.world.play import Act, Played, SyncAct
+from harness.world.acts import Act, Played, SyncAct
 
 PRIME_CHUNK = 7
 
@@ -29,6 +34,11 @@ VARIATIONS: tuple[Variation, ...] = (
         name="saved-and-loaded", words="With the books saved and loaded between any two operations", reloaded=True
     ),
     Variation(name="late", words="With the whole chain there from the start", late=True),
+    Variation(
+        name="there-and-back",
+        words="With the blocks that were read replaced by empty ones, and then back again",
+        there_and_back=True,
+    ),
     Variation(name="killed", words="With the syncer stopped at each of its view calls and asked again", killed=True),
 )
 SWEEPS: tuple[str, ...] = (
@@ -36,6 +46,8 @@ SWEEPS: tuple[str, ...] = (
     *(schedule.name for schedule in SCHEDULES),
 )
 """Every sweep's name. One that could change nothing in a scenario is left out there."""
+NODE_SWEEPS: Mapping[str, str] = {f"node-{name}": name for name in PROFILES}
+"""The names of the sweeps in which nodes misbehave, each with its profile. They come last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +61,10 @@ class Swept:
     points: tuple[Point, ...]
     """Up to the one that differs."""
     breaks: tuple[Break, ...]
+    outcome: NodeOutcome | None = None
+    """What came of it, where a node misbehaved."""
+    factory: SyncerFactory | None = None
+    """What was asked then: the syncer behind that node."""
 
 
 def sweep(
@@ -90,6 +106,13 @@ def sweep(
         if acts is not None:
             session = Session(played, factory, acts=acts, memory=memory, **limits)
             yield _reschedule(played, schedule, acts, session, seen)
+    asked = Seen()
+    for _ in Session(played, watching(factory, asked), memory=memory, **limits).points():
+        pass
+    for profile in worth_running(asked, plain):
+        troubled = behind(factory, profile)
+        session = Session(played, troubled, memory=memory, **limits)
+        yield _misbehave(played, profile, troubled, session, plain, states, seen)
 
 
 def _changes_something(variation: Variation, played: Played) -> bool:
@@ -97,7 +120,13 @@ def _changes_something(variation: Variation, played: Played) -> bool:
     if variation.whole:
         return any(operation.chunk is not None for operation in operations)
     if variation.late:
-        return any(operation.head != played.chain.head for operation in operations)
+        return any(
+            act.operation.head != played.branches[act.branch].chain.head
+            for act in played.acts
+            if isinstance(act, SyncAct)
+        )
+    if variation.there_and_back:
+        return any(played.emptied(act) is not None for act in played.acts if isinstance(act, SyncAct))
     return True
 
 
@@ -113,9 +142,13 @@ def _vary(
     breaks: tuple[Break, ...] = ()
     for index, (reference, point) in enumerate(zip(plain, session.points(), strict=False)):
         points.append(point)
-        parted = None if _same(reference, point) else _parted(reference, point, states[index])
-        if parted is not None:
-            breaks = _in_words(variation.name, variation.words, _new(played, point, seen) or (parted,))
+        if _same(reference, point):
+            continue
+        # Ids are not used twice, so books that went there and back have others: the ledger sees through that.
+        parted = None if variation.there_and_back else _parted(reference, point, states[index])
+        new = _new(played, point, seen) if parted is not None or variation.there_and_back else ()
+        if parted is not None or new:
+            breaks = _in_words(variation.name, variation.words, new or ((parted,) if parted is not None else ()))
             break
     return Swept(
         name=variation.name,
@@ -148,6 +181,45 @@ def _reschedule(
     )
 
 
+def _misbehave(
+    played: Played,
+    profile: Profile,
+    troubled: Behind,
+    session: Session,
+    plain: Sequence[Point],
+    states: Sequence[Mapping[str, Any]],
+    seen: set[tuple[object, ...]],
+) -> Swept:
+    name, words = f"node-{profile.name}", f"With a node where {profile.about}"
+    points: list[Point] = []
+    breaks: tuple[Break, ...] = ()
+    outcomes = {NodeOutcome.exact}
+    for index, (reference, point) in enumerate(zip(plain, session.points(), strict=False)):
+        points.append(point)
+        # To refuse what is to be refused is no news.
+        due = {NodeOutcome.refused} if reference.refusal is not None else set()
+        outcomes |= set(troubled.said) - due
+        troubled.said.clear()
+        parted = None if _same(reference, point) else _parted(reference, point, states[index])
+        if parted is not None and point.failure is not None:
+            outcomes.add(NodeOutcome.raised)
+            break
+        if parted is not None:
+            outcomes.add(NodeOutcome.wrong)
+            breaks = _in_words(name, words, _new(played, point, seen) or (parted,))
+            break
+    return Swept(
+        name=name,
+        words=words,
+        variation=PLAIN,
+        acts=played.acts,
+        points=tuple(points),
+        breaks=breaks,
+        outcome=max(outcomes, key=list(NodeOutcome).index),
+        factory=troubled,
+    )
+
+
 def _new(played: Played, point: Point, seen: set[tuple[object, ...]]) -> tuple[Break, ...]:
     diff = judge(played, point)
     if diff.failures:
@@ -165,7 +237,7 @@ def _same(reference: Point, point: Point) -> bool:
         reference.failure is None
         and point.failure is None
         and (reference.refusal is None) is (point.refusal is None)
-        and reference.after == point.after
+        and replace(reference.after, block_hashes={}) == replace(point.after, block_hashes={})
     )
 
 

@@ -16,7 +16,8 @@ from harness.report.results import Verdict
 from harness.runner import run_scenario
 from harness.scenario.loader import loads
 from harness.syncers.reference import ReferenceSyncer
-from harness.world.play import Played, play
+from harness.world.acts import Played
+from harness.world.play import play
 
 ENZYME = """\
 tokens:

@@ -15,7 +15,8 @@ from harness.session import Point, Session, SyncerFactory
 from harness.sweeps import judged_json
 from harness.syncers.protocol import Target
 from harness.syncers.reference import ReferenceSyncer
-from harness.world.play import Played, play
+from harness.world.acts import Played
+from harness.world.play import play
 
 SCENARIO = """\
 title: Two syncs, a donation, interest, a redemption of two assets, an idle sync and a refusal

@@ -12,7 +12,8 @@ from harness.scenario.loader import loads
 from harness.schedules import EVERY_BLOCK_AT_MOST, SCHEDULES, Schedule
 from harness.session import PLAIN, NodeFailed, Session, Variation
 from harness.syncers.reference import ReferenceSyncer
-from harness.world.play import Act, Played, SyncAct, play
+from harness.world.acts import Act, Played, SyncAct
+from harness.world.play import play
 
 HISTORY = """\
 title: Flows before and after a trade

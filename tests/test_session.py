@@ -24,7 +24,8 @@ from harness.scenario.loader import loads
 from harness.session import CLOCK_START, PLAIN, Point, Session
 from harness.syncers.protocol import ChainView, Target
 from harness.syncers.reference import ReferenceSyncer
-from harness.world.play import SyncAct, play
+from harness.world.acts import SyncAct
+from harness.world.play import play
 
 HEADER = """\
 title: Two deposits

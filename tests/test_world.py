@@ -7,7 +7,8 @@ import pytest
 from harness.errors import ExecutionError, ScenarioError
 from harness.ledger.bookkeeping import Refusal
 from harness.scenario.loader import loads
-from harness.world.play import BookAct, CheckAct, Played, RestartAct, SyncAct, play
+from harness.world.acts import BookAct, CheckAct, Played, RestartAct, SyncAct
+from harness.world.play import play
 
 HEADER = """\
 title: Tiny

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from eth.abc import BlockHeaderAPI, ComputationAPI, StateAPI
+from eth.vm.message import Message
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 from eth_utils.exceptions import ValidationError
@@ -115,6 +117,26 @@ class Pending:
             CallReverted: If the call fails.
         """
         return _read(self._builder.state, to, data, sender)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Take back whatever is rehearsed inside."""
+        state = self._builder.state
+        snapshot = state.snapshot()
+        try:
+            yield
+        finally:
+            state.revert(snapshot)
+
+    def rehearse(self, call: Call) -> str | None:
+        """Do in a rehearsal what a call would do, outside any transaction; gives its revert reason if it fails."""
+        if call.to is None:
+            raise ValueError("a contract cannot be created in a rehearsal")
+        state, target, sender = self._builder.state, as_address(call.to), as_address(call.sender.address)
+        context = state.get_transaction_context_class()(gas_price=0, origin=sender)
+        message = Message(call.gas, target, sender, 0, call.data, state.get_code(target))
+        computation = state.computation_class.apply_message(state, message, context)
+        return failure_reason(computation.error, computation.output) if computation.is_error else None
 
 
 Build = Callable[[Pending], Generator[Call, Outcome, None]] | Sequence[Call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn, assert_never
 
 from harness.books import Books
@@ -12,7 +12,19 @@ from harness.books.records import Position, reserve_raw
 from harness.chain import Call
 from harness.errors import Location, Problem, ScenarioError
 from harness.ledger.facts import Ledger, utc
-from harness.scenario.model import Amount, Close, ManagerStep, Scenario, StepBase, Supply, Trade, Unsupply
+from harness.scenario.model import (
+    Amount,
+    Borrow,
+    Close,
+    ManagerStep,
+    Repay,
+    Scenario,
+    StepBase,
+    Supply,
+    Trade,
+    Unsupply,
+)
+from harness.units import to_raw
 from harness.world.setup import World
 from harness.world.vault import Prepared, State, share
 
@@ -47,6 +59,8 @@ class _Order:
     reserve: int
     call: Call
     text: str
+    settled: ManagerStep
+    """The step with its amounts counted out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +74,13 @@ class Manager:
     """The ledger's, as they are just before the step."""
     rebased: Mapping[str, tuple[int, Location]]
     """Tokens that rebased while the books held them and whose interest is not synced: block and step."""
+    again: bool = False
+    """Whether a reorganisation mines the step again: it was sent when the books were in order."""
 
-    def prepare(self, step: ManagerStep, state: State, *, block: int, timestamp: int) -> tuple[Prepared, BookedTrade]:
-        """Turn a step into a call and its booking (still without the transaction's hash).
+    def prepare(
+        self, step: ManagerStep, state: State, *, block: int, timestamp: int
+    ) -> tuple[Prepared, BookedTrade, ManagerStep]:
+        """Turn a step into a call, its booking (still without the transaction's hash), and the step as signed.
 
         Raises:
             ScenarioError: If the books do not allow the step.
@@ -85,7 +103,7 @@ class Manager:
             tx_hash="",
             price=self.ledger.price(order.symbol, block),
         )
-        return prepared, trade
+        return prepared, trade, order.settled
 
     def _order(self, step: ManagerStep, state: State) -> _Order:
         match step:
@@ -99,6 +117,10 @@ class Manager:
                 return self._unsupply(step)
             case Close():
                 return self._close(step, state)
+            case Borrow():
+                return self._borrow(step)
+            case Repay():
+                return self._repay(step)
             case _:
                 assert_never(step)
 
@@ -112,6 +134,7 @@ class Manager:
             reserve=-paid,
             call=self.world.kind.trade(step.sell.token, paid, step.buy.token, bought),
             text=f"the manager sells {self._text(step.sell, paid)} for {self._text(step.buy, bought)}",
+            settled=replace(step, sell=_exact(step.sell, paid)),
         )
 
     def _sell(self, step: Trade) -> _Order:
@@ -125,6 +148,7 @@ class Manager:
             reserve=received,
             call=self.world.kind.trade(step.sell.token, sold, step.buy.token, received),
             text=f"the manager sells {self._text(step.sell, sold)} for {self._text(step.buy, received)}",
+            settled=replace(step, sell=_exact(step.sell, sold)),
         )
 
     def _supply(self, step: Supply) -> _Order:
@@ -138,6 +162,7 @@ class Manager:
             reserve=-supplied,
             call=self.world.kind.supply(supplied, step.into),
             text=f"the manager supplies {self._text(step.assets, supplied)} for {step.into}",
+            settled=replace(step, assets=_exact(step.assets, supplied)),
         )
 
     def _unsupply(self, step: Unsupply) -> _Order:
@@ -153,6 +178,7 @@ class Manager:
             reserve=withdrawn,
             call=self.world.kind.unsupply(withdrawn, symbol),
             text=f"the manager withdraws {self._text(step.assets, withdrawn)}",
+            settled=replace(step, assets=_exact(step.assets, withdrawn)),
         )
 
     def _close(self, step: Close, state: State) -> _Order:
@@ -171,6 +197,40 @@ class Manager:
             reserve=paid,
             call=self.world.kind.unsupply(paid, symbol),
             text=f"the manager closes position {position.position_id}",
+            settled=step,
+        )
+
+    def _borrow(self, step: Borrow) -> _Order:
+        self._refuse_after_rebase(step, step.debt)
+        position = self._credit_position(step)
+        raw = share(step.assets, 0)
+        return _Order(
+            kind="borrow",
+            symbol=step.debt,
+            position=position,
+            quantity=raw,
+            reserve=raw,
+            call=self.world.kind.borrow(raw, step.debt),
+            text=f"the manager borrows {self._text(step.assets, raw)}",
+            settled=step,
+        )
+
+    def _repay(self, step: Repay) -> _Order:
+        self._refuse_after_rebase(step, step.debt)
+        position = self._credit_position(step)
+        owed = _owed(position)
+        raw = share(step.assets, owed)
+        if not self.again and raw > _reserve_held(self.books, self.ledger) and step.refused is None:
+            stop(step.location, f"this takes {self._text(step.assets, raw)}, more than the reserve holds")
+        return _Order(
+            kind="repay",
+            symbol=step.debt,
+            position=position,
+            quantity=-raw,
+            reserve=-raw,
+            call=self.world.kind.repay(raw, step.debt),
+            text=f"the manager repays {self._text(step.assets, raw)}",
+            settled=replace(step, assets=_exact(step.assets, raw)),
         )
 
     # -- how much, and of which position
@@ -184,7 +244,7 @@ class Manager:
         return self._held(step, amount, share(amount, held), held)
 
     def _held(self, step: StepBase, amount: Amount, raw: int, held: int) -> int:
-        if raw > held and step.refused is None:
+        if raw > held and step.refused is None and not self.again:
             stop(step.location, f"this takes {self._text(amount, raw)}, and the books hold {self._text(amount, held)}")
         return raw
 
@@ -206,7 +266,7 @@ class Manager:
             stop(step.location, f"no position of {symbol} is open")
         return positions[0] if positions else None
 
-    def _credit_position(self, step: Close) -> Position:
+    def _credit_position(self, step: Close | Borrow | Repay) -> Position:
         positions = [
             position
             for _, position in sorted(self.books.portfolio.open_positions.items())
@@ -225,7 +285,7 @@ class Manager:
         cursor = self.books.sync.treasury.last_block_scanned
         start = self.ledger.setting.deployment_block if cursor is None else cursor + 1
         unsynced = next(self.ledger.flows_between(start, block), None)
-        if unsynced is not None and not step.unsynced:
+        if unsynced is not None and not step.unsynced and not self.again:
             stop(
                 step.location,
                 f"a manager step after a flow that is not synced yet (line {unsynced.location.line})",
@@ -234,7 +294,7 @@ class Manager:
 
     def _refuse_after_rebase(self, step: ManagerStep, symbol: str) -> None:
         rebased = self.rebased.get(symbol)
-        if rebased is not None and not step.unsynced:
+        if rebased is not None and not step.unsynced and not self.again:
             stop(
                 step.location,
                 f"{symbol} rebased (line {rebased[1].line}) since the last interest sync",
@@ -244,6 +304,17 @@ class Manager:
     def _text(self, amount: Amount, raw: int) -> str:
         token = self.scenario.token(amount.token)
         return f"{token.format(raw)} {token.symbol}"
+
+
+def _exact(amount: Amount, raw: int) -> Amount:
+    return replace(amount, raw=raw, percent=None)
+
+
+def _owed(position: Position) -> int:
+    tracker = position.loan.borrowed_interest if position.loan is not None else None
+    if tracker is None or position.loan is None or position.loan.borrowed is None:
+        return 0
+    return to_raw(tracker.last_token_amount, position.loan.borrowed.asset.decimals)
 
 
 def _one_of(positions: list[Position]) -> str | None:

@@ -26,7 +26,8 @@ from harness.strength import without_expectations  # noqa: E402
 from harness.syncers.broken import BROKEN  # noqa: E402
 from harness.syncers.protocol import Syncer, Target  # noqa: E402
 from harness.syncers.reference import ReferenceSyncer  # noqa: E402
-from harness.world.play import Played, play  # noqa: E402
+from harness.world.acts import Played  # noqa: E402
+from harness.world.play import play  # noqa: E402
 
 SCENARIOS = ROOT / "scenarios"
 PAGE = ROOT / "docs" / "caught.md"

@@ -21,7 +21,8 @@ from harness.scenario.loader import load
 from harness.session import Session
 from harness.strength import without_expectations
 from harness.syncers.broken import BROKEN
-from harness.world.play import Played, SyncAct, play
+from harness.world.acts import Played, SyncAct
+from harness.world.play import play
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = ROOT / "scenarios"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from harness.errors import ExecutionError, Location, ScenarioError
 from harness.scenario.loader import loads
 from harness.scenario.model import Scenario
-from harness.world.play import Played, play
+from harness.world.acts import Played
+from harness.world.play import play
 
 FILE = "drawn.yaml"
 Step = dict[str, Any]

@@ -24,7 +24,8 @@ from harness.syncers import Syncer, Target
 from harness.syncers.balances import BalancesSyncer
 from harness.syncers.balances.words import bloom_of, signature_hash
 from harness.syncers.reference import ReferenceSyncer
-from harness.world.play import Played, SyncAct, play
+from harness.world.acts import Played, SyncAct
+from harness.world.play import play
 
 FUND = """
 title: A fund with something of everything
