@@ -12,6 +12,7 @@ from eth.exceptions import VMError
 from eth_bloom.bloom import BloomFilter
 from eth_typing import Address
 from web3 import Web3
+from web3.exceptions import BlockNotFound, TransactionNotFound, Web3RPCError
 from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
@@ -38,6 +39,17 @@ class RpcError(NodeError):
     def __init__(self, code: int, message: str, data: str | None = None) -> None:
         self.data = data
         super().__init__(code, message)
+
+
+_FROM_NODES = (NodeError, ConnectionError, TimeoutError, Web3RPCError, BlockNotFound, TransactionNotFound)
+
+
+def is_node_error(error: BaseException) -> bool:
+    """Whether an exception is a node's error as a view or web3 raises it, or was raised from one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, _FROM_NODES):
+        cause = cause.__cause__
+    return cause is not None
 
 
 def header_not_found() -> NodeError:
@@ -216,6 +228,36 @@ class Node:
         if found is None or found[0] > self.head:
             return None
         return self.find_block(found[0]), found[1]
+
+
+class Front(Node):
+    """A node in front of another, which does the answering; what is behind may change (see :class:`Switch`)."""
+
+    def __init__(self, inner: Node) -> None:
+        self._inner = inner
+        self.asked = 0
+        """How many requests came so far, the present one included."""
+
+    @property
+    def chain(self) -> Chain:
+        """What the node behind it serves."""
+        return self._inner.chain
+
+    @property
+    def head(self) -> int:
+        """The newest block's number, as this node says it."""
+        return self._inner.head
+
+    @property
+    def chain_id(self) -> int:
+        """What the node behind it says its chain id is."""
+        return self._inner.chain_id
+
+    def answering(self, method: str) -> Node:
+        """Count a request; the one behind counts it, too."""
+        self.asked += 1
+        self._inner.answering(method)
+        return self
 
 
 class Switch(Node):

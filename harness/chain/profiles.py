@@ -15,9 +15,8 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from harness.chain.chain import Chain
 from harness.chain.index import Block, LogEntry
-from harness.chain.node import LogAnswer, Node
+from harness.chain.node import Front, LogAnswer, Node
 from harness.errors import NodeError
 
 PATIENCE = 4
@@ -120,38 +119,12 @@ def _words(values: Mapping[str, int | None]) -> dict[str, str]:
     }
 
 
-class FaultyNode(Node):
-    """A node with a profile in front: the base of all of them, which only counts.
-
-    It follows the node behind it, also where another takes that one's place (see ``Switch``).
-    """
+class FaultyNode(Front):
+    """A node with a profile in front: the base of all of them, which changes nothing."""
 
     def __init__(self, inner: Node, profile: Profile) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.profile = profile
-        self.asked = 0
-        """How many requests came so far, the present one included."""
-
-    @property
-    def chain(self) -> Chain:
-        """What the node behind it serves."""
-        return self._inner.chain
-
-    @property
-    def head(self) -> int:
-        """The newest block's number, as this node says it."""
-        return self._inner.head
-
-    @property
-    def chain_id(self) -> int:
-        """What the node behind it says its chain id is."""
-        return self._inner.chain_id
-
-    def answering(self, method: str) -> Node:
-        """Count a request; the one behind counts it, too."""
-        self.asked += 1
-        self._inner.answering(method)
-        return self
 
     def _parameter(self, name: str) -> int:
         value: int | None = getattr(self.profile, name)
@@ -327,6 +300,68 @@ class _ZeroTime(FaultyNode):
 class _HexNumbers(FaultyNode):
     def dress(self, logs: Iterable[LogEntry]) -> list[LogAnswer]:
         return [replace(log, is_text=True) for log in super().dress(logs)]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a syncer was seen to ask for: which profiles can change anything for it is told by that."""
+
+    blocks: int = 0
+    """The most blocks that it asked for at once."""
+    logs: int = 0
+    """The most logs of an answer."""
+    logs_of_range: int = 0
+    """The same, but for answers to single blocks."""
+    headers: bool = False
+    """Whether it read any header."""
+
+
+class WatchingNode(Front):
+    """A node that notes what it is asked for, and answers as the one behind it."""
+
+    def __init__(self, inner: Node, seen: Seen) -> None:
+        super().__init__(inner)
+        self._seen = seen
+
+    def answer_logs(
+        self, start_block: int, end_block: int, addresses: Sequence[str] | None, topics: Sequence[Any] | None
+    ) -> list[LogAnswer]:
+        """Note how much was asked for, and how much there is."""
+        answer = super().answer_logs(start_block, end_block, addresses, topics)
+        seen = self._seen
+        seen.blocks = max(seen.blocks, end_block - start_block + 1)
+        seen.logs = max(seen.logs, len(answer))
+        if end_block > start_block:
+            seen.logs_of_range = max(seen.logs_of_range, len(answer))
+        return answer
+
+    def header_time(self, block: Block) -> int | None:
+        """Note that a header was read."""
+        self._seen.headers = True
+        return super().header_time(block)
+
+
+def matters(profile: Profile, seen: Seen) -> bool:
+    """Whether a profile can change any answer to a syncer that asks for what was seen."""
+    match profile.name:
+        case "range-cap":
+            return seen.blocks > (profile.blocks or 0)
+        case "silent-cap":
+            return seen.logs > (profile.logs or 0)
+        case "too-large":
+            return seen.logs_of_range > (profile.logs or 0)
+        case "hole":
+            return profile.block is not None and seen.logs > 0
+        case "shuffled":
+            return seen.logs > 1
+        case "repeated" | "removed" | "hex-numbers":
+            return seen.logs > 0
+        case "null-header":
+            return seen.headers
+        case "zero-time":
+            return seen.headers or seen.logs > 0
+        case _:
+            return True
 
 
 _ABOUT = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from web3.datastructures import AttributeDict
 from harness.chain.artifacts import parse_signature
 from harness.chain.backend import NOBODY, failure_reason, read
 from harness.chain.chain import Header, as_address, as_header
-from harness.chain.node import LogAnswer, Node, header_not_found
+from harness.chain.node import Front, LogAnswer, Node, header_not_found
 from harness.errors import CallReverted
 
 Memory = dict[Any, Any]
@@ -131,6 +131,16 @@ class View:
         """
         self.reads += 1
         return self._node.answering("eth_getCode").find_code(address, self.end_block if block is None else block)
+
+
+def in_front(view: object, front: Callable[[Node], Node]) -> View | None:
+    """Make another view like one, on a node that stands in front of its own.
+
+    None if that is no plain view (one that fails, say), or its node misbehaves already.
+    """
+    if not isinstance(view, View) or isinstance(view._node, Front):
+        return None
+    return View(front(view._node), end_block=view.end_block, now=view.now, chunk=view.chunk, memory=view._memory)
 
 
 def _read(node: Node, address: str, data: bytes, number: int) -> tuple[bytes, str | None]:

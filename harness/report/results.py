@@ -9,7 +9,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -48,6 +48,19 @@ class Verdict(enum.StrEnum):
     """A break: the syncer is wrong."""
     error = "error"
     """We cannot tell: the scenario or its set-up is wrong, or the harness failed."""
+
+
+class NodeOutcome(enum.StrEnum):
+    """What came of a scenario where the syncer's node misbehaves."""
+
+    exact = "exact"
+    """All books are those of the plain run."""
+    refused = "refused"
+    """An operation was refused, or ended in the node's error; all books that came out are right."""
+    raised = "raised"
+    """An operation ended in another exception: loud as well, but nobody meant it."""
+    wrong = "wrong"
+    """Books came out that are not those of the plain run, and nothing was said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +168,8 @@ class ScenarioResult:
     """Of the first failure, if there is one."""
     accepted: tuple[Break, ...] = ()
     """Those of them that were found: no breaks for the verdict."""
+    nodes: Mapping[str, NodeOutcome] = field(default_factory=dict)
+    """What came of it behind misbehaving nodes, by profile; only those that could change something here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -543,6 +558,7 @@ def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
         "known": None if result.known is None else _known_json(result.known, result.accepted),
         "diagnosis": None if result.diagnosis is None else _diagnosis_json(result, result.diagnosis),
         "sweeps": result.sweeps,
+        "nodes": {name: outcome.value for name, outcome in result.nodes.items()},
         "checks": result.checks,
     }
 
