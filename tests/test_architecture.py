@@ -38,7 +38,11 @@ MAY_IMPORT = {
     "session": {"guard", "reconcile", "scenario", "books", "ledger", "world", "syncers", "chain"},
     "judging": {"reconcile", "scenario", "books", "ledger", "world", "session"},
     "probing": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging"},
-    "sweeps": {"reconcile", "scenario", "books", "ledger", "world", "session", "judging", "schedules"},
+    "outages": {"books", "chain", "syncers", "report", "session"},
+    "sweeps": {
+        *("reconcile", "scenario", "books", "ledger", "world", "chain", "report"),
+        *("session", "judging", "schedules", "outages"),
+    },
     "diagnosis": {
         *("report", "reconcile", "scenario", "books", "ledger", "world", "session", "judging", "sweeps"),
     },
