@@ -21,17 +21,21 @@ def __init__(name_: String[256], symbol_: String[64]):
 
 @external
 def transfer(to: address, amount: uint256) -> bool:
-    self._check_balance(msg.sender, amount)
-    erc20._transfer(msg.sender, to, amount)
+    self._move(msg.sender, to, amount)
     return True
 
 
 @external
 def transferFrom(owner: address, to: address, amount: uint256) -> bool:
     erc20._spend_allowance(owner, msg.sender, amount)
-    self._check_balance(owner, amount)
-    erc20._transfer(owner, to, amount)
+    self._move(owner, to, amount)
     return True
+
+
+@internal
+def _move(sender: address, to: address, amount: uint256):
+    self._check_balance(sender, amount)
+    erc20._transfer(sender, to, amount)
 
 
 @internal
