@@ -20,14 +20,18 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "scenarios"
 
 
 class TakingTurns:
-    """Each operation by another reference than the one before, on the same books."""
+    """Each operation by another reference than the one before, on the same books, but for each one's memory."""
 
     def __init__(self, target: Target) -> None:
         self._references: list[Syncer] = [find_syncer(name)(target) for name in ("reference", "balances")]
 
     def __getattr__(self, verb: str) -> Any:
+        def operate(view: Any, books: Books, *more: Any) -> Any:
+            books.block_hashes.clear()
+            return getattr(self._references[0], verb)(view, books, *more)
+
         self._references.reverse()
-        return getattr(self._references[0], verb)
+        return operate
 
 
 def outcome(point: Point) -> tuple[object, ...]:

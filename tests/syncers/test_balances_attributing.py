@@ -101,7 +101,8 @@ class OneBlock:
     def header(self, block: int) -> Any:
         elements = [one for log in self.logs for one in (address_bytes(log["address"]), *log["topics"])]
         bloom = bloom_of(elements if block == BLOCK else [])
-        return SimpleNamespace(number=block, hash=bytes([block] * 32), timestamp=12 * block, logs_bloom=bloom)
+        hashes = {"hash": bytes([block] * 32), "parent_hash": bytes([block - 1] * 32)}
+        return SimpleNamespace(number=block, timestamp=12 * block, logs_bloom=bloom, **hashes)
 
     def code(self, address: str, block: int | None = None) -> bytes:
         return b"code"
@@ -157,15 +158,25 @@ def test_fee_on_transfer_is_not_the_vaults():
     assert [(ALICE, 9)] == OneBlock([logs], (0, 9), (0, 10)).told()
 
 
-def test_deposit_may_arrive_in_two_transfers():
-    logs = [transfer(ALICE, VAULT, 6), transfer(BOB, VAULT, 4), minted(ALICE, 10), bought(ALICE, 10, 10)]
-    assert [(ALICE, 10)] == OneBlock([logs], (0, 10), (0, 10)).told()
+def test_deposit_is_what_arrived_last_before_its_shares():
+    logs = [transfer(BOB, VAULT, 4), transfer(ALICE, VAULT, 6), minted(ALICE, 10), bought(ALICE, 6, 10)]
+    assert [(ALICE, 6)] == OneBlock([logs], (0, 10), (0, 10)).told()
+
+
+def test_gift_between_shares_and_event_is_no_part_of_a_deposit():
+    logs = [transfer(ALICE, VAULT, 6), minted(ALICE, 10), transfer(BOB, VAULT, 4), bought(ALICE, 6, 10)]
+    assert [(ALICE, 6)] == OneBlock([logs], (0, 10), (0, 10)).told()
+
+
+def test_what_one_call_brought_is_no_part_of_the_next():
+    """Also if the next brings nothing: shares for nothing, with a deposit's event."""
+    logs = [*deposit(ALICE, 6, 6), minted(FEES, 3), bought(FEES, 3, 3)]
+    assert [(ALICE, 6)] == OneBlock([logs], (0, 6), (0, 9)).told()
 
 
 def test_fee_shares_are_no_deposit():
     assert [] == OneBlock([[minted(FEES, 3)]], (5, 5), (4, 7)).told()
-    with_event = OneBlock([[minted(FEES, 3), bought(FEES, 3, 3)]], (5, 5), (4, 7)).calls()
-    assert [0] == [raw for call in with_event for _, raw in call.moved], "with a deposit's event, nothing was paid in"
+    assert [] == OneBlock([[minted(FEES, 3), bought(FEES, 3, 3)]], (5, 5), (4, 7)).told(), "with a deposit's event"
 
 
 def test_fee_shares_within_a_deposit_are_not_its_own():

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from harness.books.records import BalanceUpdateCause
-from harness.errors import SyncRefused
+from harness.syncers.balances.asking import Doubt
 from harness.syncers.balances.observing import Observer, Witness, name_of
 from harness.syncers.balances.words import (
     NOBODY,
@@ -30,6 +30,8 @@ DEPLOYED = {
     "erc4626": signature_hash("VaultCreated(address,address)"),
 }
 """By vault kind, what a deployer emits of a new vault, whose address is the first word of the data."""
+ROUNDING_UNITS = 2
+"""So many base units of a token that rebases are its rounding, and nobody's doing."""
 _ACCESSOR_SET = signature_hash("AccessorSet(address,address)")
 _SHARES_BOUGHT = signature_hash("SharesBought(address,uint256,uint256,uint256)")
 _SHARES_REDEEMED = signature_hash("SharesRedeemed(address,address,uint256,address[],uint256[])")
@@ -58,8 +60,8 @@ class _Traces:
     """Of the reserve, at the holder."""
     departures: Counter[bytes] = field(default_factory=Counter)
     """From the holder, by asset."""
-    minted: list[tuple[bytes, int]] = field(default_factory=list)
-    """Shares to somebody, not yet explained by a call."""
+    minted: list[tuple[bytes, int, int | None]] = field(default_factory=list)
+    """Shares to somebody, not yet explained by a call, and what of the reserve had arrived last before them."""
     burned: list[tuple[bytes, int]] = field(default_factory=list)
 
     def forget_assets(self) -> None:
@@ -102,7 +104,7 @@ class Watch:
         """The investors' calls of a block, in order.
 
         Raises:
-            SyncRefused: If state and logs contradict each other.
+            Doubt: If state and logs contradict each other.
         """
         self.check_unmoved(block - 1)
         net: Counter[bytes] = Counter()
@@ -128,18 +130,18 @@ class Watch:
         """Refuse if state at the end of a block is not what it was when last seen.
 
         Raises:
-            SyncRefused: If shares, cash or accessor moved in blocks whose headers say that they did not.
+            Doubt: If shares, cash or accessor moved in blocks whose headers say that they did not.
         """
         if block == self._seen:
             return
         supply, cash = self._observer.supply(self._target.vault, block), self._cash_at(block)
         if supply != self._supply:
-            raise SyncRefused(f"the share supply is {supply} at block {block}, and no log tells why not {self._supply}")
+            raise Doubt(f"the share supply is {supply} at block {block}, and no log tells why not {self._supply}")
         if cash != self._cash:
             symbol = self._target.reserve.token_symbol
-            raise SyncRefused(f"the {symbol} held are {cash} at block {block}, and no log tells why not {self._cash}")
+            raise Doubt(f"the {symbol} held are {cash} at block {block}, and no log tells why not {self._cash}")
         if self._speaker_at(block) != self._speaker:
-            raise SyncRefused(f"the vault's accessor at block {block} is one that no log names")
+            raise Doubt(f"the vault's accessor at block {block} is one that no log names")
 
     def _cash_at(self, block: int) -> int:
         """What is held of the reserve; of one that moves by itself nothing can be said."""
@@ -160,7 +162,7 @@ class Watch:
         if witness.emitter != self._vault and witness.emitter not in self._symbols:
             return 0
         if len(witness.topics) != 3:
-            raise SyncRefused(f"{witness.where} is a Transfer with {len(witness.topics) - 1} indexed fields, not 2")
+            raise Doubt(f"{witness.where} is a Transfer with {len(witness.topics) - 1} indexed fields, not 2")
         sender, receiver = (as_address(topic, witness.where) for topic in witness.topics[1:])
         raw = Words(witness.data, witness.where).number(0)
         if witness.emitter == self._vault:
@@ -176,7 +178,7 @@ class Watch:
 
     def _trace_shares(self, sender: bytes, receiver: bytes, raw: int, traces: _Traces) -> int:
         if sender == NOBODY:
-            traces.minted.append((receiver, raw))
+            traces.minted.append((receiver, raw, traces.arrivals[-1] if traces.arrivals else None))
         if receiver == NOBODY:
             traces.burned.append((sender, raw))
         return raw * ((sender == NOBODY) - (receiver == NOBODY))
@@ -193,14 +195,14 @@ class Watch:
         match self._target.kind, event:
             case "enzyme", _ if event == _SHARES_BOUGHT:
                 (owner,) = self._indexed(witness, 1)
-                return self._paid_in(witness, traces, owner, asked=words.number(0), shares=words.number(1))
+                return self._paid_in(witness, traces, owner, shares=words.number(1))
             case "enzyme", _ if event == _SHARES_REDEEMED:
                 owner, _ = self._indexed(witness, 2)
                 legs = self._legs(witness, words)
                 return self._paid_out(witness, traces, owner, shares=words.number(0), legs=legs)
             case "erc4626", _ if event == _DEPOSIT:
                 _, owner = self._indexed(witness, 2)
-                return self._paid_in(witness, traces, owner, asked=words.number(0), shares=words.number(1))
+                return self._paid_in(witness, traces, owner, shares=words.number(1))
             case "erc4626", _ if event == _WITHDRAW:
                 *_, owner = self._indexed(witness, 3)
                 legs = [(self._reserve, words.number(0))]
@@ -216,27 +218,32 @@ class Watch:
     def _legs(self, witness: Witness, words: Words) -> list[tuple[bytes, int]]:
         assets, quantities = words.array(1), words.array(2)
         if len(assets) != len(quantities):
-            raise SyncRefused(f"{witness.where} names {len(assets)} assets and {len(quantities)} quantities")
+            raise Doubt(f"{witness.where} names {len(assets)} assets and {len(quantities)} quantities")
         return [
             (words.address(asset), words.number(quantity)) for asset, quantity in zip(assets, quantities, strict=True)
         ]
 
     def _indexed(self, witness: Witness, count: int) -> list[bytes]:
         if len(witness.topics) != count + 1:
-            raise SyncRefused(f"{witness.where} has {len(witness.topics) - 1} indexed fields, not {count}")
+            raise Doubt(f"{witness.where} has {len(witness.topics) - 1} indexed fields, not {count}")
         return [as_address(topic, witness.where) for topic in witness.topics[1:]]
 
     # -- one call
 
-    def _paid_in(
-        self, witness: Witness, traces: _Traces, owner: bytes, *, asked: int, shares: int
-    ) -> InvestorCall | None:
-        """A deposit, if shares were minted for it: an event alone moves nothing."""
-        if (owner, shares) not in traces.minted:
+    def _paid_in(self, witness: Witness, traces: _Traces, owner: bytes, *, shares: int) -> InvestorCall | None:
+        """A deposit, if shares were minted for it, and something of the reserve had just arrived before them.
+
+        An event alone moves nothing, and shares minted for nothing are a fee. What arrived earlier in the same
+        transaction is somebody's gift.
+        """
+        minted = next((one for one in reversed(traces.minted) if one[:2] == (owner, shares)), None)
+        if minted is None:
             return None
-        traces.minted.remove((owner, shares))
-        arrived = self._arrived(traces.arrivals, asked)
+        traces.minted.remove(minted)
+        *_, arrived = minted
         traces.forget_assets()
+        if arrived is None:
+            return None
         return InvestorCall(
             block=witness.block,
             log_index=witness.number,
@@ -246,30 +253,17 @@ class Watch:
             moved=((self._reserve, arrived),),
         )
 
-    def _arrived(self, arrivals: list[int], asked: int) -> int:
-        """What a deposit brought: the last transfer before its event, and those before that complete what it asked.
-
-        The same transaction may have given the holder something else before. That is told from the deposit's own
-        by being more than was asked for.
-        """
-        arrived = 0
-        for taken, raw in enumerate(reversed(arrivals)):
-            if taken and arrived + raw > asked:
-                break
-            arrived += raw
-        return arrived
-
     def _paid_out(
         self, witness: Witness, traces: _Traces, owner: bytes, *, shares: int, legs: list[tuple[bytes, int]]
     ) -> InvestorCall:
         """A redemption: shares were burned for it, and each leg left the holder."""
         if (owner, shares) not in traces.burned:
-            raise SyncRefused(f"{witness.where} tells of {shares} shares redeemed, and they were not burned")
+            raise Doubt(f"{witness.where} tells of {shares} shares redeemed, and they were not burned")
         traces.burned.remove((owner, shares))
         for asset, raw in legs:
-            if raw > traces.departures[asset]:
+            if raw > traces.departures[asset] + (0 if asset in self._still else ROUNDING_UNITS):
                 symbol, left = name_of(asset, self._symbols), traces.departures[asset]
-                raise SyncRefused(f"{witness.where} tells of {raw} raw {symbol} paid out, and {left} left the holder")
+                raise Doubt(f"{witness.where} tells of {raw} raw {symbol} paid out, and {left} left the holder")
             traces.departures[asset] -= raw
         traces.forget_assets()
         return InvestorCall(
@@ -289,15 +283,15 @@ class Watch:
         Shares minted alone are fees, and assets that come or go alone are somebody's gift, or taken; a trade moves
         assets both ways. Shares one way and assets the other are a call.
         """
-        if any(raw for _, raw in traces.minted) and any(traces.arrivals) and not any(traces.departures.values()):
-            raise SyncRefused(f"{transaction} minted shares and paid assets in, and no event tells of the deposit")
+        if any(raw for _, raw, _ in traces.minted) and any(traces.arrivals) and not any(traces.departures.values()):
+            raise Doubt(f"{transaction} minted shares and paid assets in, and no event tells of the deposit")
         if any(raw for _, raw in traces.burned) and any(traces.departures.values()) and not any(traces.arrivals):
-            raise SyncRefused(f"{transaction} burned shares and paid assets out, and no event tells of the redemption")
+            raise Doubt(f"{transaction} burned shares and paid assets out, and no event tells of the redemption")
 
     def _check_supply(self, block: int, issued: int) -> None:
         before, self._supply = self._supply, self._observer.supply(self._target.vault, block)
         if self._supply - before != issued:
-            raise SyncRefused(
+            raise Doubt(
                 f"the share supply moved by {self._supply - before} in block {block}, "
                 f"and the logs tell of {issued} minted or burned"
             )
@@ -308,7 +302,7 @@ class Watch:
             held = self._observer.balance(address, holder, block)
             moved = held - self._observer.balance(address, holder, block - 1)
             if moved != net[asset]:
-                raise SyncRefused(
+                raise Doubt(
                     f"the {self._symbols[asset]} held moved by {moved} in block {block}, "
                     f"and the logs tell of {net[asset]}"
                 )

@@ -18,6 +18,7 @@ from harness.books.records import (
     InterestSync,
     InterestTracker,
     Loan,
+    LoanSide,
     Position,
     ReservePosition,
 )
@@ -35,20 +36,25 @@ class Moment:
 
 
 class Account:
-    """A reserve or an open position; its figures are base units, summed up once and then kept up to date."""
+    """A reserve, an open position, or what one owes; figures are base units, summed up once, then kept up to date."""
 
-    def __init__(self, record: ReservePosition | Position, interest: InterestSync) -> None:
+    def __init__(self, record: ReservePosition | Position, interest: InterestSync, *, is_debt: bool = False) -> None:
         self.record = record
-        self.balance = self.raw(record.quantity)
-        self.tracked = self.balance if self.tracker is None else self.raw(self.tracker.last_token_amount)
+        self.is_debt = is_debt
+        tracker = self.tracker
+        if is_debt and tracker is not None:
+            self.balance = self.tracked = self.raw(tracker.last_token_amount)
+        else:
+            self.balance = self.raw(record.quantity)
+            self.tracked = self.balance if tracker is None else self.raw(tracker.last_token_amount)
         """What interest was last counted up to."""
-        self.redeemed = -self.raw(sum(_recent_redemptions(record, interest), Fraction(0)))
+        self.redeemed = 0 if is_debt else -self.raw(sum(_recent_redemptions(record, interest), Fraction(0)))
         """What redemptions took since the last interest sync, unsigned."""
 
     @property
     def asset(self) -> AssetIdentifier:
-        """The token held."""
-        return self.record.asset
+        """The token held, or owed in."""
+        return self.side.asset if self.is_debt and self.side is not None else self.record.asset
 
     @property
     def position_id(self) -> int | None:
@@ -56,14 +62,22 @@ class Account:
         return None if isinstance(self.record, ReservePosition) else self.record.position_id
 
     @property
-    def loan(self) -> Loan | None:
-        """A position's loan."""
+    def _loan(self) -> Loan | None:
         return None if isinstance(self.record, ReservePosition) else self.record.loan
 
     @property
+    def side(self) -> LoanSide | None:
+        """The side of a position's loan that it is."""
+        if self._loan is None:
+            return None
+        return self._loan.borrowed if self.is_debt else self._loan.collateral
+
+    @property
     def tracker(self) -> InterestTracker | None:
-        """What its loan's collateral has come to, if it has one."""
-        return None if self.loan is None else self.loan.collateral_interest
+        """What that side has come to."""
+        if self._loan is None:
+            return None
+        return self._loan.borrowed_interest if self.is_debt else self._loan.collateral_interest
 
     @property
     def base(self) -> int:
@@ -93,17 +107,15 @@ class Account:
         self.redeemed -= raw if cause is BalanceUpdateCause.redemption else 0
         if isinstance(self.record, ReservePosition):
             self.record.quantity = to_decimal(self.balance, self.asset.decimals)
-        if self.loan is not None and self.tracker is not None:
-            self._move_loan(self.loan, self.tracker, cause, raw, moment)
+        if self.tracker is not None:
+            self._move_loan(self.tracker, cause, raw, moment)
 
-    def _move_loan(
-        self, loan: Loan, tracker: InterestTracker, cause: BalanceUpdateCause, raw: int, moment: Moment
-    ) -> None:
+    def _move_loan(self, tracker: InterestTracker, cause: BalanceUpdateCause, raw: int, moment: Moment) -> None:
         tracker.last_token_amount = to_decimal(self.tracked, self.asset.decimals)
         if cause is BalanceUpdateCause.interest:
             tracker.last_accrued_interest = self._moved(tracker.last_accrued_interest, raw)
-        elif loan.collateral is not None:
-            loan.collateral.quantity = self._moved(loan.collateral.quantity, raw)
+        elif self.side is not None:
+            self.side.quantity = self._moved(self.side.quantity, raw)
         # Books may hold a trade of a later block than the redemption that is only now read: stamps tell of the trade.
         if (tracker.last_updated_block_number or 0) <= moment.block:
             tracker.last_updated_block_number = moment.block
@@ -133,15 +145,17 @@ class Poster:
         self.books = books
         self._chain_id = chain_id
         self._now = now
-        self._accounts: dict[int | str, Account] = {}
+        self._accounts: dict[tuple[int, bool], Account] = {}
 
     # -- accounts
 
     def all_accounts(self) -> list[Account]:
-        """Reserves, then open positions by id."""
+        """Reserves, then open positions by id, then what these owe."""
         portfolio = self.books.portfolio
-        reserves = [self._account(record.asset.identifier, record) for record in portfolio.reserves.values()]
-        return reserves + [self._account(key, record) for key, record in sorted(portfolio.open_positions.items())]
+        records = sorted(portfolio.open_positions.items())
+        reserves = [self._account(record) for record in portfolio.reserves.values()]
+        debts = [self._account(record, is_debt=True) for _, record in records if owes(record)]
+        return reserves + [self._account(record) for _, record in records] + debts
 
     def reserve(self, asset: AssetIdentifier) -> ReservePosition:
         """The reserve of an asset, made at nothing if there is none."""
@@ -153,19 +167,25 @@ class Poster:
 
     def reserve_account(self, asset: AssetIdentifier) -> Account:
         """The account of an asset's reserve."""
-        return self._account(asset.identifier, self.reserve(asset))
+        return self._account(self.reserve(asset))
 
     def positions(self, token: bytes) -> list[Account]:
-        """The accounts of a token's open positions, by id."""
+        """The accounts of open positions in a token, or of debts in it, by position id."""
         return [
             account
             for account in self.all_accounts()
             if account.position_id is not None and address_bytes(account.asset.address) == token
         ]
 
-    def _account(self, key: int | str, record: ReservePosition | Position) -> Account:
+    def position_account(self, position: Position) -> Account:
+        """The account of a position."""
+        return self._account(position)
+
+    def _account(self, record: ReservePosition | Position, *, is_debt: bool = False) -> Account:
+        # Records are mutable and cannot key a dict; they live as long as the books do.
+        key = id(record), is_debt
         if key not in self._accounts:
-            self._accounts[key] = Account(record, self.books.sync.interest)
+            self._accounts[key] = Account(record, self.books.sync.interest, is_debt=is_debt)
         return self._accounts[key]
 
     # -- updates
@@ -197,15 +217,20 @@ class Poster:
         account.move(cause, raw, moment)
         return update
 
-    def refer(self, update: BalanceUpdate) -> None:
-        """Let the treasury refer to an update."""
-        self.books.sync.treasury.balance_update_refs.append(
-            BalanceEventRef(
-                balance_event_id=update.balance_update_id,
-                strategy_cycle_included_at=update.strategy_cycle_included_at,
-                cause=update.cause,
-                position_type=update.position_type,
-                position_id=update.position_id,
-                usd_value=update.usd_value,
-            )
-        )
+
+def reference_to(update: BalanceUpdate) -> BalanceEventRef:
+    """What ``Sync`` remembers of an update."""
+    return BalanceEventRef(
+        balance_event_id=update.balance_update_id,
+        strategy_cycle_included_at=update.strategy_cycle_included_at,
+        cause=update.cause,
+        position_type=update.position_type,
+        position_id=update.position_id,
+        usd_value=update.usd_value,
+    )
+
+
+def owes(position: Position) -> bool:
+    """Tell whether a position's loan has a borrowed side, be it at zero."""
+    loan = position.loan
+    return loan is not None and loan.borrowed is not None and loan.borrowed_interest is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,17 +19,19 @@ from harness.books.records import (
     InterestDistributionOperation,
 )
 from harness.errors import SyncRefused
-from harness.syncers.balances.attributing import DEPLOYED, InvestorCall, Watch
+from harness.syncers.balances.asking import Doubt, Patience, Pause
+from harness.syncers.balances.attributing import DEPLOYED, ROUNDING_UNITS, InvestorCall, Watch
+from harness.syncers.balances.correcting import Corrector, Difference, booked_of
 from harness.syncers.balances.observing import Observer, Witness, name_of
-from harness.syncers.balances.posting import Account, Moment, Poster
+from harness.syncers.balances.posting import Account, Moment, Poster, reference_to
+from harness.syncers.balances.remembering import checkpoints, go_back, keep_hashes, last_common_block, remember
 from harness.syncers.balances.shares import apportion, rate_per_year, worth_of
 from harness.syncers.balances.words import Words, address_bytes, address_text
-from harness.syncers.protocol import ChainView, Target
+from harness.syncers.protocol import ChainView, Dust, Target
 from harness.units import exact, format_units, to_decimal, usd_float
 
-HASHES_KEPT = 128
-ROUNDING_UNITS = 2
-"""So many base units may appear on an asset that nothing earned: an index token's rounding."""
+STARTS = 3
+"""How often an operation is begun before what it doubts counts as refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +53,16 @@ class _Growth:
 
 
 class BalancesSyncer:
-    """Books for one vault of kind ``enzyme`` or ``erc4626``; holds no state but what it is pointed at."""
+    """Books for one vault of kind ``enzyme`` or ``erc4626``; holds no state but what it is pointed at.
 
-    def __init__(self, target: Target) -> None:
+    Args:
+        target: What to sync.
+        pause: Lets so many seconds pass before something is asked again.
+    """
+
+    def __init__(self, target: Target, pause: Pause = time.sleep) -> None:
         self._target = target
+        self._pause = pause
         self._vault = address_bytes(target.vault)
         self._reserve = address_bytes(target.reserve.address)
         self._feeds = {address_bytes(asset.address): feed for asset, feed in target.feeds.items()}
@@ -70,20 +80,7 @@ class BalancesSyncer:
         self._check_kind()
         if books.sync.is_initialised():
             raise SyncRefused(f"the books are initialised already, for vault {books.sync.deployment.address}")
-        self._check_node(view, None)
-        observer, after = Observer(view), copy_books(books)
-        event = self._deployment(observer)
-        deployment = after.sync.deployment
-        deployment.chain_id = self._target.chain_id
-        deployment.address = address_text(self._vault)
-        deployment.block_number = event.block
-        deployment.tx_hash = event.transaction
-        deployment.block_mined_at = observer.mined_at(event.block)
-        deployment.vault_token_name = observer.text(self._target.vault, "name")
-        deployment.vault_token_symbol = observer.text(self._target.vault, "symbol")
-        deployment.initialised_at = observer.mined_at(view.end_block)
-        _keep_hashes(observer, after, view.end_block, view.end_block)
-        return after
+        return self._on_one_branch(view, books, self._initialise)
 
     def sync_treasury(self, view: ChainView, books: Books, cycle: datetime) -> Books:
         """Book what investors brought and took in the blocks not yet scanned.
@@ -93,27 +90,7 @@ class BalancesSyncer:
                 the books have no position for, and whenever state and logs contradict each other.
         """
         self._check_books(books)
-        treasury = books.sync.treasury
-        if treasury.last_cycle_at is not None and cycle < treasury.last_cycle_at:
-            raise SyncRefused(f"cycle {cycle} is earlier than the last cycle, {treasury.last_cycle_at}")
-        self._check_node(view, treasury.last_block_scanned)
-        observer, after = Observer(view), copy_books(books)
-        self._check_branch(observer, books)
-        after.sync.treasury.last_updated_at = view.now
-        after.sync.treasury.last_cycle_at = cycle
-        cursor = treasury.last_block_scanned
-        if cursor is not None and cursor >= view.end_block:
-            return after
-        start_block = (books.sync.deployment.block_number or 0) if cursor is None else cursor + 1
-        poster = Poster(after, self._target.chain_id, view.now)
-        reserve = poster.reserve(self._target.reserve)
-        for call in self._calls(observer, start_block):
-            self._post_call(observer, poster, call, cycle)
-        reserve.reserve_token_price = usd_float(self._price(observer, self._reserve, view.end_block))
-        reserve.last_pricing_at = reserve.last_sync_at = observer.mined_at(view.end_block)
-        after.sync.treasury.last_block_scanned = view.end_block
-        _keep_hashes(observer, after, start_block, view.end_block)
-        return after
+        return self._on_one_branch(view, books, lambda observer, after: self._sync_treasury(observer, after, cycle))
 
     def sync_interest(self, view: ChainView, books: Books) -> Books:
         """Book what rebase assets grew or shrank by since the last interest sync.
@@ -122,23 +99,115 @@ class BalancesSyncer:
             SyncRefused: For books of another vault or of another block, and for a gain beyond the bound.
         """
         self._check_books(books)
-        cursor, last = books.sync.treasury.last_block_scanned, books.sync.interest.last_sync_block
-        self._check_node(view, cursor)
+        return self._on_one_branch(view, books, self._sync_interest)
+
+    def correct_accounts(self, view: ChainView, books: Books) -> Books:
+        """Bring the books to what is on chain, wherever they differ by more than dust.
+
+        Raises:
+            SyncRefused: For books of another vault or with a trade pending, an end block below the cursor, and
+                a debt that nobody has.
+        """
+        self._check_books(books)
+        portfolio = books.portfolio
+        for position in (*portfolio.open_positions.values(), *portfolio.frozen_positions.values()):
+            for trade in position.trades:
+                if trade.executed_at is None and trade.failed_at is None:
+                    raise SyncRefused(f"trade {trade.trade_id} of position {position.position_id} is pending")
+        return self._on_one_branch(view, books, self._correct_accounts)
+
+    # -- one operation
+
+    def _on_one_branch(self, view: ChainView, books: Books, work: Callable[[Observer, Books], None]) -> Books:
+        """Do an operation on a copy of the books, brought back to the chain's branch, of blocks of one branch alone.
+
+        What the node contradicts itself in, and whatever came of blocks that were replaced meanwhile, is started
+        over a few times.
+        """
+        if view.end_block > view.head:
+            raise SyncRefused(f"the node is behind: its head is {view.head}, and block {view.end_block} is needed")
+        refusal: SyncRefused | None = None
+        for attempt in range(STARTS):
+            Patience(self._pause).wait(attempt)
+            observer, after = Observer(view, self._pause), copy_books(books)
+            try:
+                observer.header(view.end_block)
+                self._follow_branch(observer, after)
+                work(observer, after)
+                observer.check_unmoved()
+                return after
+            except Doubt as doubt:
+                refusal = doubt
+            except SyncRefused as asked:
+                refusal = asked
+                if self._stands(observer):
+                    break
+        assert refusal is not None
+        raise refusal
+
+    def _stands(self, observer: Observer) -> bool:
+        try:
+            return observer.is_unmoved()
+        except Doubt:
+            return False
+
+    def _follow_branch(self, observer: Observer, books: Books) -> None:
+        """Take the books back to the last block that they have in common with the chain."""
+        common = last_common_block(observer, books)
+        if common is not None:
+            go_back(observer, books, common)
+        cursor = books.sync.treasury.last_block_scanned
+        if cursor is not None and observer.view.head < cursor:
+            raise SyncRefused(f"the node is behind: its head is {observer.view.head}, and block {cursor} is needed")
+
+    def _initialise(self, observer: Observer, after: Books) -> None:
+        end_block = observer.view.end_block
+        event = self._deployment(observer)
+        deployment = after.sync.deployment
+        deployment.chain_id = self._target.chain_id
+        deployment.address = address_text(self._vault)
+        deployment.block_number = event.block
+        deployment.tx_hash = event.transaction
+        deployment.block_mined_at = observer.mined_at(event.block)
+        deployment.vault_token_name = observer.text(self._target.vault, "name")
+        deployment.vault_token_symbol = observer.text(self._target.vault, "symbol")
+        deployment.initialised_at = observer.mined_at(end_block)
+        keep_hashes(observer, after, end_block, end_block)
+
+    def _sync_treasury(self, observer: Observer, after: Books, cycle: datetime) -> None:
+        view, treasury, found = observer.view, after.sync.treasury, checkpoints(after)
+        if treasury.last_cycle_at is not None and cycle < treasury.last_cycle_at:
+            raise SyncRefused(f"cycle {cycle} is earlier than the last cycle, {treasury.last_cycle_at}")
+        treasury.last_updated_at = view.now
+        treasury.last_cycle_at = cycle
+        if treasury.last_block_scanned is not None and treasury.last_block_scanned >= view.end_block:
+            return
+        start_block = self._next_block(after)
+        poster = Poster(after, self._target.chain_id, view.now)
+        reserve = poster.reserve(self._target.reserve)
+        for call in self._calls(observer, start_block):
+            self._post_call(observer, poster, call, cycle)
+        reserve.reserve_token_price = usd_float(self._price(observer, self._reserve, view.end_block))
+        reserve.last_pricing_at = reserve.last_sync_at = observer.mined_at(view.end_block)
+        treasury.last_block_scanned = view.end_block
+        keep_hashes(observer, after, start_block, view.end_block)
+        remember(after, view.end_block, found, [])
+
+    def _sync_interest(self, observer: Observer, after: Books) -> None:
+        view, interest, found = observer.view, after.sync.interest, checkpoints(after)
+        cursor, last = after.sync.treasury.last_block_scanned, interest.last_sync_block
         if last is not None and view.end_block < last:
             raise SyncRefused(f"interest is synced up to block {last} already, and the end block is {view.end_block}")
         if cursor != view.end_block:
             stand = "nowhere yet" if cursor is None else f"at block {cursor}"
             raise SyncRefused(f"the treasury stands {stand}, interest is asked for at block {view.end_block}")
-        observer, after = Observer(view), copy_books(books)
-        self._check_branch(observer, books)
         if last == view.end_block:
-            return after
+            return
         poster = Poster(after, self._target.chain_id, view.now)
         growths = self._growths(observer, poster)
         for growth in growths:
             self._check_growth(growth)
         moment = Moment(block=view.end_block, mined_at=observer.mined_at(view.end_block))
-        interest = after.sync.interest
         if growths:
             start = interest.last_sync_at or _first_opening(poster, moment.mined_at)
             interest.last_distribution = _distribution(growths, start, moment.mined_at)
@@ -147,17 +216,33 @@ class BalancesSyncer:
                 self._post_growth(poster, growth, moment)
         interest.last_sync_at = moment.mined_at
         interest.last_sync_block = view.end_block
-        _keep_hashes(observer, after, view.end_block, view.end_block)
-        return after
+        keep_hashes(observer, after, view.end_block, view.end_block)
+        remember(after, view.end_block, found, [])
 
-    def correct_accounts(self, view: ChainView, books: Books) -> Books:
-        """Decline.
+    def _correct_accounts(self, observer: Observer, after: Books) -> None:
+        view, treasury, found = observer.view, after.sync.treasury, checkpoints(after)
+        if treasury.last_block_scanned is not None and view.end_block < treasury.last_block_scanned:
+            raise SyncRefused(
+                f"the treasury stands at block {treasury.last_block_scanned}, "
+                f"accounts are to be corrected at block {view.end_block}"
+            )
+        start_block = self._next_block(after)
+        poster = Poster(after, self._target.chain_id, view.now)
+        moment = Moment(block=view.end_block, mined_at=observer.mined_at(view.end_block))
+        corrector = Corrector(poster, self._target.reserve, moment)
+        for difference in self._differences(observer, after):
+            if difference.raw and not difference.is_dust(self._target.dust.get(difference.asset, Dust())):
+                corrector.correct(difference)
+        accounting = after.sync.accounting
+        accounting.last_updated_at = view.now
+        accounting.last_block_scanned = treasury.last_block_scanned = view.end_block
+        keep_hashes(observer, after, start_block, view.end_block)
+        remember(after, view.end_block, found, corrector.moves)
 
-        Raises:
-            SyncRefused: Always: corrections are not supported yet.
-        """
-        self._check_books(books)
-        raise SyncRefused("correcting accounts is not supported yet")
+    def _next_block(self, books: Books) -> int:
+        """The first block not yet scanned."""
+        cursor = books.sync.treasury.last_block_scanned
+        return (books.sync.deployment.block_number or 0) if cursor is None else cursor + 1
 
     # -- what is refused unread
 
@@ -174,16 +259,6 @@ class BalancesSyncer:
             raise SyncRefused(f"these are books of chain {known.chain_id}, and the chain is {self._target.chain_id}")
         if known.address is None or address_bytes(known.address) != self._vault:
             raise SyncRefused(f"these are books of vault {known.address}, and the vault is {self._target.vault}")
-
-    def _check_node(self, view: ChainView, cursor: int | None) -> None:
-        needed = max(view.end_block, cursor or 0)
-        if view.head < needed:
-            raise SyncRefused(f"the node is behind: its head is {view.head}, and block {needed} is needed")
-
-    def _check_branch(self, observer: Observer, books: Books) -> None:
-        kept = [block for block in books.block_hashes if block <= observer.view.end_block]
-        if kept and books.block_hashes[max(kept)] != observer.block_hash(max(kept)):
-            raise SyncRefused(f"block {max(kept)} is another one now: reorganisations are not supported yet")
 
     # -- deployment
 
@@ -247,7 +322,7 @@ class BalancesSyncer:
             update.owner_address = call.owner
             update.tx_hash = call.transaction
             update.log_index = call.log_index
-            poster.refer(update)
+            poster.books.sync.treasury.balance_update_refs.append(reference_to(update))
         if posted and skipped:
             posted[0].other_data = {"skipped_legs": skipped}
 
@@ -275,12 +350,26 @@ class BalancesSyncer:
             raise SyncRefused(f"{name_of(token, names)} has no price feed")
         return observer.price(feed, block)
 
+    # -- corrections
+
+    def _differences(self, observer: Observer, books: Books) -> list[Difference]:
+        end_block = observer.view.end_block
+        return [
+            Difference(
+                asset=asset,
+                held=observer.balance(asset.address, self._target.holder, end_block),
+                booked=booked_of(books, asset),
+                price=self._price(observer, address_bytes(asset.address), end_block),
+            )
+            for asset in self._target.feeds
+        ]
+
     # -- interest
 
     def _growths(self, observer: Observer, poster: Poster) -> list[_Growth]:
         by_token: dict[bytes, list[Account]] = {}
         for account in poster.all_accounts():
-            if account.asset.is_rebase():
+            if account.asset.is_rebase() or account.is_debt:
                 by_token.setdefault(address_bytes(account.asset.address), []).append(account)
         end_block = observer.view.end_block
         return [
@@ -313,9 +402,9 @@ class BalancesSyncer:
 
 
 def _first_opening(poster: Poster, otherwise: datetime) -> datetime:
-    """When the oldest loan was opened."""
+    """When the oldest side of a loan was opened."""
     loans = [position.loan for position in poster.books.portfolio.open_positions.values() if position.loan is not None]
-    sides = [loan.collateral for loan in loans if loan.collateral is not None]
+    sides = [side for loan in loans for side in (loan.collateral, loan.borrowed) if side is not None]
     return min((side.created_at for side in sides if side.created_at is not None), default=otherwise)
 
 
@@ -334,11 +423,3 @@ def _distribution(growths: list[_Growth], start: datetime, end: datetime) -> Int
         total += growth.worth(growth.total)
     operation.effective_rate = rate_per_year(gained, total, operation.duration)
     return operation
-
-
-def _keep_hashes(observer: Observer, books: Books, start_block: int, end_block: int) -> None:
-    """Keep the hashes of the last blocks scanned."""
-    for block in range(max(start_block, end_block - HASHES_KEPT + 1), end_block + 1):
-        books.block_hashes[block] = observer.block_hash(block)
-    for block in sorted(books.block_hashes)[:-HASHES_KEPT]:
-        del books.block_hashes[block]

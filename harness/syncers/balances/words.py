@@ -8,7 +8,7 @@ from functools import lru_cache
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from harness.errors import SyncRefused
+from harness.syncers.balances.asking import Doubt, as_bytes
 
 WORD_BYTES = 32
 ADDRESS_BYTES = 20
@@ -29,7 +29,7 @@ def address_bytes(text: str) -> bytes:
     >>> address_bytes("0x" + "00" * 19 + "Ff")[-1]
     255
     """
-    return bytes.fromhex(text[2:])
+    return as_bytes(text)
 
 
 @lru_cache(maxsize=4096)
@@ -47,10 +47,10 @@ def as_address(word: bytes, where: str) -> bytes:
     """The address in a word.
 
     Raises:
-        SyncRefused: If there is more in the word than an address.
+        Doubt: If there is more in the word than an address.
     """
     if any(word[:-ADDRESS_BYTES]) or len(word) != WORD_BYTES:
-        raise SyncRefused(f"{where}: 0x{word.hex()} is no address")
+        raise Doubt(f"{where}: 0x{word.hex()} is no address")
     return word[-ADDRESS_BYTES:]
 
 
@@ -65,11 +65,11 @@ class Words:
         """A word as it stands.
 
         Raises:
-            SyncRefused: If the data ends before.
+            Doubt: If the data ends before.
         """
         cut = self._data[at * WORD_BYTES : (at + 1) * WORD_BYTES]
         if len(cut) != WORD_BYTES:
-            raise SyncRefused(f"{self._where}: the data ends before word {at}")
+            raise Doubt(f"{self._where}: the data ends before word {at}")
         return cut
 
     def number(self, at: int) -> int:
@@ -84,12 +84,12 @@ class Words:
         """The fields that hold the items of the array whose offset a field gives.
 
         Raises:
-            SyncRefused: If it lies outside of the data, or not on a word.
+            Doubt: If it lies outside of the data, or not on a word.
         """
         offset, rest = divmod(self.number(at), WORD_BYTES)
         whole = len(self._data) // WORD_BYTES
         if rest or offset >= whole or offset + 1 + self.number(offset) > whole:
-            raise SyncRefused(f"{self._where}: the array of word {at} does not fit into the data")
+            raise Doubt(f"{self._where}: the array of word {at} does not fit into the data")
         return range(offset + 1, offset + 1 + self.number(offset))
 
 
