@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -44,7 +44,11 @@ from eth.exceptions import InvalidInstruction, OutOfGas, Revert, VMError
 from eth.vm.code_stream import CodeStream
 from eth.vm.forks.prague import PragueVM
 from eth.vm.forks.prague.computation import PragueComputation
-from eth.vm.forks.prague.constants import STANDARD_TOKEN_COST, TOTAL_COST_FLOOR_PER_TOKEN
+from eth.vm.forks.prague.constants import (
+    DELEGATION_DESIGNATION_PREFIX,
+    STANDARD_TOKEN_COST,
+    TOTAL_COST_FLOOR_PER_TOKEN,
+)
 from eth.vm.forks.prague.state import PragueState
 from eth.vm.forks.prague.transactions import PragueLegacyTransaction
 from eth.vm.message import Message
@@ -202,12 +206,20 @@ def read(
             created = contract_address(sender, state.get_nonce(Address(sender)))
             creation = Message(gas, CREATE_CONTRACT_ADDRESS, Address(sender), value, b"", data, create_address=created)
             return machine.apply_create_message(state, creation, context)
-        message = Message(gas, Address(to), Address(sender), value, data, state.get_code(Address(to)))
+        message = Message(gas, Address(to), Address(sender), value, data, _code_that_runs(state, Address(to)))
         # `apply_message` moves the value and takes a snapshot of its own: of no use to most calls.
         run = machine.apply_message if value else machine.apply_computation
         return run(state, message, context)
     finally:
         state.revert(snapshot)
+
+
+def _code_that_runs(state: StateAPI, address: Address) -> bytes:
+    """The code at an address, or that which it delegates to."""
+    code = state.get_code(address)
+    if not code.startswith(DELEGATION_DESIGNATION_PREFIX):
+        return code
+    return state.get_code(Address(code[len(DELEGATION_DESIGNATION_PREFIX) :]))
 
 
 def estimate(
@@ -387,27 +399,33 @@ class PinnedBackend(PyEVMBackend):  # type: ignore[misc]  # eth-tester has no ty
         chain_id: Seen by contracts, transactions and headers alike.
         genesis_timestamp: UTC seconds.
         keys: Private keys of the accounts that genesis funds.
+        delegates: Whose code runs as which of these accounts' own (EIP-7702), from genesis on.
     """
 
     chain: _PinnedChain
 
-    def __init__(self, *, chain_id: int, genesis_timestamp: int, keys: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        *,
+        chain_id: int,
+        genesis_timestamp: int,
+        keys: Sequence[bytes],
+        delegates: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         # Not the parent's: that one would build its own genesis, with the wall clock in it.
         self.account_keys = tuple(private_key(key) for key in keys)
         self._genesis = {"chain_id": chain_id, "timestamp": genesis_timestamp}
+        self._delegates = dict(delegates or {})
         self.reset_to_genesis()
 
     def reset_to_genesis(self, *_arguments: object, **_options: object) -> None:
         """Start again from the genesis this backend was made with."""
-        state: dict[Address, Any] = {
-            Address(key.public_key.to_canonical_address()): {
-                "balance": ACCOUNT_BALANCE,
-                "nonce": 0,
-                "code": b"",
-                "storage": {},
-            }
-            for key in self.account_keys
-        }
+        state: dict[Address, Any] = {}
+        for key in self.account_keys:
+            address = Address(key.public_key.to_canonical_address())
+            target = self._delegates.get(address)
+            code = b"" if target is None else DELEGATION_DESIGNATION_PREFIX + target
+            state[address] = {"balance": ACCOUNT_BALANCE, "nonce": 0, "code": code, "storage": {}}
         parameters: dict[str, Any] = {
             "coinbase": ZERO_ADDRESS,
             "difficulty": POST_MERGE_DIFFICULTY,
@@ -429,6 +447,7 @@ class PinnedBackend(PyEVMBackend):  # type: ignore[misc]  # eth-tester has no ty
         copy = object.__new__(type(self))
         copy.account_keys = self.account_keys
         copy._genesis = self._genesis
+        copy._delegates = self._delegates
         copy._store = MemoryDB(dict(self._store.kv_store))
         copy.chain = type(self.chain)(AtomicDB(copy._store), self.chain.header)
         return copy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -149,12 +149,23 @@ class Chain:
         chain_id: The id that contracts, transactions and nodes see.
         genesis_timestamp: UTC seconds of block 0.
         accounts: Who holds ether in genesis, more than they can ever spend.
+        delegates: Accounts that run a contract's code as their own (EIP-7702), and that contract, from genesis on.
     """
 
-    def __init__(self, *, chain_id: int, genesis_timestamp: int, accounts: Sequence[Account]) -> None:
+    def __init__(
+        self,
+        *,
+        chain_id: int,
+        genesis_timestamp: int,
+        accounts: Sequence[Account],
+        delegates: Mapping[str, str] | None = None,
+    ) -> None:
         self.chain_id = chain_id
         self._backend = PinnedBackend(
-            chain_id=chain_id, genesis_timestamp=genesis_timestamp, keys=[account.key for account in accounts]
+            chain_id=chain_id,
+            genesis_timestamp=genesis_timestamp,
+            keys=[account.key for account in accounts],
+            delegates={as_address(account): as_address(target) for account, target in (delegates or {}).items()},
         )
         self._index = Index()
         genesis = self._backend.head

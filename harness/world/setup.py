@@ -5,11 +5,13 @@ Deployed once per process for all scenarios whose first blocks are equal, and cl
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.books.records import AssetIdentifier
 from harness.chain import Account, Call, Outcome, load_artifact
+from harness.chain.backend import contract_address
+from harness.chain.chain import as_address, checksummed
 from harness.ledger.facts import Setting
 from harness.scenario.model import (
     Block,
@@ -32,6 +34,8 @@ STOCK_TOKENS = 10**13
 """What venue and pool hold of each token."""
 UNLIMITED = 2**256 - 1
 
+BATCH = load_artifact("Batch")
+BATCH_GAS = 40_000_000
 ERC20 = load_artifact("Erc20")
 INDEX_TOKEN = load_artifact("IndexToken")
 PRICE_FEED = load_artifact("PriceFeed")
@@ -134,6 +138,16 @@ class World:
             underlying=underlying,
         )
 
+    def batch(self, caller: Account, calls: Sequence[Call]) -> Call:
+        """Several calls of one caller as one transaction, in which each has the caller itself as its sender.
+
+        The caller must be one of the scenario's `Needs.batchers`. A call that fails undoes all, for its own reason.
+        """
+        steps = [(call.to, call.data) for call in calls]
+        if any(call.to is None or call.sender != caller for call in calls):
+            raise ValueError("one caller's calls to contracts make a transaction, no creations")
+        return Call(sender=caller, to=caller.address, data=BATCH.encode("execute", steps), gas=BATCH_GAS)
+
     def rounds(self, symbol: str) -> bool:
         """Tell whether a transfer of this token may move other than what its `Transfer` says, by its own rounding."""
         return tokens.grows(self.around.specs[symbol].kind)
@@ -163,9 +177,16 @@ class Foundation:
         """Everybody who sends transactions."""
         return [self._deployer, self._manager, self._stranger, *self._actors.values()]
 
+    def delegates(self) -> Mapping[str, str]:
+        """Which accounts run which contract's code as their own: those that put several calls into a transaction."""
+        batch = checksummed(contract_address(as_address(self._deployer.address), 0))
+        return {self._actors[name].address: batch for name in self._needs.batchers}
+
     def deploy_tokens(self) -> Calls:
         """Block 1: tokens, feeds, venue, pool, what comes before the vault; everybody gets theirs."""
         deployer = self._deployer
+        if self._needs.batchers:
+            yield from deploy(deployer, BATCH)  # the deployer's first creation: see `delegates`
         pool = yield from deploy(deployer, POOL)
         venue = yield from deploy(deployer, VENUE)
         feeds: dict[str, str] = {}
