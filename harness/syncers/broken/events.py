@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from harness.books.records import BalanceUpdate, BalanceUpdateCause, Books
@@ -47,6 +47,9 @@ class ForeignFundTaken(ReferenceSyncer):
 
     def arrival_topics(self) -> list[str | bytes | None]:
         return [TRANSFER]
+
+    def own_mint(self, flow: Flow, moves: Sequence[Log]) -> int | None:
+        return super().own_mint(flow, moves) or flow.log.log_index
 
 
 class _TransfersBooked(ReferenceSyncer):
@@ -96,6 +99,9 @@ class DonationJoinsADeposit(ReferenceSyncer):
 
     def arrival_key(self, log: Log) -> str:
         return str(log.block)
+
+    def own_arrivals(self, brought: Sequence[Log]) -> Sequence[Log]:
+        return brought
 
 
 @broken("proceeds_are_a_deposit", cause="phantom")

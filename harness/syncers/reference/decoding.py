@@ -41,6 +41,10 @@ WITHDRAW = _topic("Withdraw(address,address,address,uint256,uint256)")
 TRANSFER = _topic("Transfer(address,address,uint256)")
 
 
+NOBODY = "0x" + "00" * 20
+"""Who shares come from when they are minted, and go to when they are burned."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """One log; hashes are 0x text, the address is checksummed."""
@@ -89,20 +93,26 @@ def checksummed(raw: bytes) -> str:
     return to_checksum_address(raw)
 
 
-def _bytes(value: Any) -> bytes:
+def as_bytes(value: Any) -> bytes:
+    """Bytes as they are, or of hex text with or without its 0x."""
     return bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(value)
+
+
+def as_int(value: Any) -> int:
+    """A number as it is, or of hex text; some nodes leave numbers of logs as they came over the wire."""
+    return int(value, 16) if isinstance(value, str) else int(value)
 
 
 def read_log(receipt: Mapping[str, Any]) -> Log:
     """Take what matters from a web3 log receipt."""
     return Log(
-        block=int(receipt["blockNumber"]),
-        log_index=int(receipt["logIndex"]),
-        tx_hash="0x" + _bytes(receipt["transactionHash"]).hex(),
-        block_hash=_bytes(receipt["blockHash"]),
-        address=checksummed(_bytes(receipt["address"])),
-        topics=tuple(_bytes(topic) for topic in receipt["topics"]),
-        data=_bytes(receipt["data"]),
+        block=as_int(receipt["blockNumber"]),
+        log_index=as_int(receipt["logIndex"]),
+        tx_hash="0x" + as_bytes(receipt["transactionHash"]).hex(),
+        block_hash=as_bytes(receipt["blockHash"]),
+        address=checksummed(as_bytes(receipt["address"])),
+        topics=tuple(as_bytes(topic) for topic in receipt["topics"]),
+        data=as_bytes(receipt["data"]),
     )
 
 
@@ -129,7 +139,7 @@ def _fields(log: Log, indexed: int, types: list[str]) -> tuple[list[str], tuple[
 
 def checksum(address: str) -> str:
     """An address in its checksummed spelling."""
-    return checksummed(_bytes(address))
+    return checksummed(as_bytes(address))
 
 
 def decode_new_fund(log: Log) -> tuple[str, str]:
@@ -152,8 +162,17 @@ def decode_accessor_set(log: Log) -> str:
 
 def decode_transfer(log: Log) -> int:
     """The base units of a ``Transfer``."""
+    if len(log.topics) == 3 and len(log.data) == 32:  # as nearly all are: there are many, and decoding takes its time
+        return int.from_bytes(log.data, "big")
     _, (raw,) = _fields(log, 2, ["uint256"])
     return int(raw)
+
+
+def transfer_parties(log: Log) -> tuple[str, str]:
+    """(sender, receiver) of a ``Transfer``; nobody where tokens come into being or end."""
+    if len(log.topics) != 3:
+        _fields(log, 2, ["uint256"])
+    return checksummed(log.topics[1][-20:]), checksummed(log.topics[2][-20:])
 
 
 def decode_shares_bought(log: Log) -> Flow:

@@ -16,6 +16,7 @@ from harness.books.records import (
     Books,
     InterestSync,
     InterestTracker,
+    LoanSide,
     Position,
     ReservePosition,
 )
@@ -25,9 +26,10 @@ from harness.units import exact, to_decimal
 
 @dataclass(slots=True, kw_only=True)
 class Holding:
-    """A reserve or an open position; ``balance`` and ``taken`` are base units.
+    """A reserve, an open position, or what an open position owes; ``balance`` and ``taken`` are base units.
 
-    ``taken`` is what redemptions took since the last interest sync, unsigned.
+    ``taken`` is what redemptions took since the last interest sync, unsigned. A debt counts upwards: it is
+    what the debt token's balance is.
     """
 
     record: ReservePosition | Position
@@ -35,10 +37,16 @@ class Holding:
     balance: int
     tracked: int
     taken: int
+    is_debt: bool = False
 
     @property
     def asset(self) -> AssetIdentifier:
-        """The token held."""
+        """The token held, or owed."""
+        if self.is_debt:
+            assert isinstance(self.record, Position)
+            side, _ = tracked_side(self.record, is_debt=True)
+            assert side is not None
+            return side.asset
         return self.record.asset
 
     @property
@@ -55,9 +63,8 @@ class Holding:
 
     @property
     def tracker(self) -> InterestTracker | None:
-        """The tracker of a credit position's collateral."""
-        loan = self.record.loan if isinstance(self.record, Position) else None
-        return loan.collateral_interest if loan is not None else None
+        """The tracker of a credit position's collateral, or of its debt."""
+        return tracked_side(self.record, is_debt=self.is_debt)[1] if isinstance(self.record, Position) else None
 
     @property
     def base(self) -> int:
@@ -83,15 +90,14 @@ class Holding:
 
     def _move_loan(self, update: BalanceUpdate, raw: int) -> None:
         assert isinstance(self.record, Position)
-        loan = self.record.loan
-        if loan is None or loan.collateral is None or loan.collateral_interest is None:
+        side, tracker = tracked_side(self.record, is_debt=self.is_debt)
+        if side is None or tracker is None:
             return
-        tracker = loan.collateral_interest
         tracker.last_token_amount = to_decimal(self.tracked, self.decimals)
         if update.cause is BalanceUpdateCause.interest:
             tracker.last_accrued_interest = self._plus(tracker.last_accrued_interest, raw)
         else:
-            loan.collateral.quantity = self._plus(loan.collateral.quantity, raw)
+            side.quantity = self._plus(side.quantity, raw)
         self._stamp(tracker, update)
 
     def _plus(self, amount: Decimal, raw: int) -> Decimal:
@@ -104,6 +110,14 @@ class Holding:
             return
         tracker.last_event_at = tracker.last_updated_at = update.block_mined_at
         tracker.last_updated_block_number = block
+
+
+def tracked_side(position: Position, *, is_debt: bool) -> tuple[LoanSide | None, InterestTracker | None]:
+    """A side of a position's loan and its tracker: the collateral or, for a debt, what is borrowed."""
+    loan = position.loan
+    if loan is None:
+        return None, None
+    return (loan.borrowed, loan.borrowed_interest) if is_debt else (loan.collateral, loan.collateral_interest)
 
 
 def whole_units(amount: Fraction, decimals: int, asset: AssetIdentifier) -> int:
@@ -134,19 +148,48 @@ class Holdings:
         return self.of_asset(asset.identifier)[0]
 
     def of_asset(self, identifier: str) -> list[Holding]:
-        """Whatever holds an asset: its reserve first, then open positions by id."""
+        """Whatever holds an asset, or owes in it: its reserve first, then open positions by id."""
         if identifier not in self._of_asset:
             records = [record for record in self._records() if record.asset.identifier == identifier]
-            self._of_asset[identifier] = [self._holding(record) for record in records]
+            found = [self._holding(record) for record in records]
+            self._of_asset[identifier] = found + [debt for debt in self._debts() if debt.asset.identifier == identifier]
         return self._of_asset[identifier]
 
     def rebasing(self) -> list[AssetIdentifier]:
-        """The rebase tokens held: those of reserves first, then by the lowest position id."""
+        """The rebase tokens held: those of reserves first, then by the lowest position id; then those owed in."""
         found: dict[str, AssetIdentifier] = {}
         for record in self._records():
             if record.asset.is_rebase():
                 found.setdefault(record.asset.identifier, record.asset)
+        for debt in self._debts():
+            found.setdefault(debt.asset.identifier, debt.asset)
         return list(found.values())
+
+    def opened(self, position: Position) -> Holding:
+        """Take in a position that was opened just now, or again."""
+        self._of_asset.pop(position.asset.identifier, None)
+        self.books.portfolio.open_positions[position.position_id] = position
+        return next(one for one in self.of_asset(position.asset.identifier) if one.record is position)
+
+    def frozen_units(self, identifier: str) -> int:
+        """What frozen positions hold of an asset, in base units: it is in the books, but no sync moves it."""
+        return sum(
+            whole_units(position.quantity, self._decimals(position.asset), position.asset)
+            for position in self.books.portfolio.frozen_positions.values()
+            if position.asset.identifier == identifier
+        )
+
+    def _debts(self) -> list[Holding]:
+        found = []
+        for _, position in sorted(self.books.portfolio.open_positions.items()):
+            side, tracker = tracked_side(position, is_debt=True)
+            if side is not None and tracker is not None:
+                decimals = self._decimals(side.asset)
+                owed = whole_units(exact(tracker.last_token_amount), decimals, side.asset)
+                found.append(
+                    Holding(record=position, decimals=decimals, balance=owed, tracked=owed, taken=0, is_debt=True)
+                )
+        return found
 
     def _records(self) -> list[ReservePosition | Position]:
         portfolio = self.books.portfolio
