@@ -59,6 +59,16 @@ class Call:
     data: bytes
     gas: int = CALL_GAS
 
+    def packed(self) -> tuple[str, bytes]:
+        """Target and data, for a contract that makes the call itself.
+
+        Raises:
+            ValueError: If it creates a contract.
+        """
+        if self.to is None:
+            raise ValueError("a creation has no target")
+        return self.to, self.data
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -143,9 +143,9 @@ class World:
 
         The caller must be one of the scenario's `Needs.batchers`. A call that fails undoes all, for its own reason.
         """
-        steps = [(call.to, call.data) for call in calls]
-        if any(call.to is None or call.sender != caller for call in calls):
-            raise ValueError("one caller's calls to contracts make a transaction, no creations")
+        if any(call.sender != caller for call in calls):
+            raise ValueError("the calls of a transaction have one caller")
+        steps = [call.packed() for call in calls]
         return Call(sender=caller, to=caller.address, data=BATCH.encode("execute", steps), gas=BATCH_GAS)
 
     def rounds(self, symbol: str) -> bool:
