@@ -6,12 +6,12 @@ The books that come out are a session's like any others. What must become of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from harness.books import Books, copy_books
 from harness.chain.node import Node, is_node_error
-from harness.chain.profiles import PROFILES, Profile, Seen, WatchingNode, matters, profiled
+from harness.chain.profiles import PROFILES, Profile, Seen, WatchingNode, make_profile, matters, profiled
 from harness.chain.view import in_front
 from harness.errors import SyncRefused
 from harness.report.results import NodeOutcome
@@ -91,13 +91,20 @@ def watching(factory: SyncerFactory, seen: Seen) -> Behind:
 
 
 def worth_running(seen: Seen, points: Sequence[Point]) -> Iterator[Profile]:
-    """Give the profiles, with their defaults, that can change an answer to a syncer that asks for what was seen.
+    """Give the profiles that can change an answer to a syncer that asks for what was seen.
 
-    The hole is where the books of these points have their last update.
+    They have their defaults, but for a cap that nothing would reach: that one is set to where it is felt. The hole is
+    where the books of these points have their last update.
     """
-    lost = max((block for block in _blocks_of_updates(points)), default=None)
-    for profile in PROFILES.values():
-        chosen = replace(profile, block=lost) if profile.name == "hole" else profile
+    felt = {
+        "range-cap": {"blocks": seen.blocks // 2},
+        "silent-cap": {"logs": seen.logs - 1},
+        "too-large": {"logs": seen.logs_of_range - 1},
+        "hole": {"block": max(_blocks_of_updates(points), default=None)},
+    }
+    for name, profile in PROFILES.items():
+        values = {key: value for key, value in felt.get(name, {}).items() if value}
+        chosen = make_profile(name, **values) if values and not matters(profile, seen) else profile
         if matters(chosen, seen):
             yield chosen
 
