@@ -105,7 +105,7 @@ def _correct(ledger: Ledger, books: Books, symbol: str, block: int) -> Refusal |
     return None
 
 
-DEBT = "debt"
+DEBT = "borrowed"
 """``AssetIdentifier.type`` of a debt token."""
 
 

@@ -427,18 +427,18 @@ class _Comparison:
         for one in actual.values():
             if found.setdefault(_address_key(one.asset), one) is not one:
                 self._plain_break(BreakKind.doubled, "reserves", "one such reserve", _asset_text(one.asset))
-        synced = self._expected.sync.treasury.last_block_scanned is not None
         for key in sorted(wanted.keys() | found.keys()):
             reserve, other = wanted.get(key), found.get(key)
             if reserve is None and other is not None:
-                first = not synced and key == _address_key(self._ledger.setting.reserve_asset)
+                # One of zero equals none until a treasury sync has made it.
+                first = key == _address_key(self._ledger.setting.reserve_asset)
                 if not first or other.quantity or other.balance_updates:
                     self._plain_break(BreakKind.unexpected, "reserves", "no such reserve", _asset_text(other.asset))
                 continue
             if reserve is None:
                 continue
             if other is None:
-                if synced or reserve.quantity:
+                if reserve.last_sync_at is not None or reserve.quantity or reserve.balance_updates:
                     self._plain_break(BreakKind.missing, "reserves", _asset_text(reserve.asset), "no such reserve")
                 continue
             name = f"reserve {reserve.asset.token_symbol}"

@@ -68,9 +68,9 @@ def assets_conserved(ledger: Ledger, readings: Sequence[Reading]) -> Iterator[Un
 
 
 def shares_conserved(ledger: Ledger, readings: Sequence[Reading]) -> Iterator[Unlawful]:
-    """Hold the share supply against what flows minted and burned, as their owners' balances showed it.
+    """Hold the share supply against what flows minted and burned, as their owners' balances showed it, and fees.
 
-    Precondition: only flows mint and burn shares; the vault deploys with none.
+    Precondition: only flows and fees mint shares, only flows burn them; the vault deploys with none.
     """
     walk = _Walk(ledger)
     for reading in readings:
@@ -80,8 +80,8 @@ def shares_conserved(ledger: Ledger, readings: Sequence[Reading]) -> Iterator[Un
             yield Unlawful(
                 law="shares-conserved",
                 block=reading.block,
-                sentence=f"there are {format_units(reading.supply, decimals)} shares, and flows minted "
-                f"{format_units(walk.supply, decimals)} more than they burned: "
+                sentence=f"there are {format_units(reading.supply, decimals)} shares, and flows and fees "
+                f"minted {format_units(walk.supply, decimals)} more than were burned: "
                 f"{reading.supply - walk.supply:+d} raw have no reason",
             )
 
@@ -90,7 +90,8 @@ def share_price_moves_for_a_reason(ledger: Ledger, readings: Sequence[Reading]) 
     """Want gross assets to be what the counted assets are worth, and flows to move the share price by rounding alone.
 
     What may move gross assets per share: a donation, something taken, a rebase, an index token's rounding, a feed's new
-    price, a trade at another price than the feeds', a trade that makes the vault count an asset that it holds already.
+    price, a trade at another price than the feeds', a trade that makes the vault count an asset that it holds already,
+    what is borrowed and paid back (debts are not counted), shares minted as a fee.
     Each of them is in the ledger. Between them gross assets are, to the raw unit, the sum over the counted assets of
     ⌊balance × price / reserve's price⌋ (an ERC-4626 vault counts its asset), and a flow moves the price by no
     more than its own rounding. Write G and S for gross assets and shares before a flow, with the virtual unit of each
@@ -102,9 +103,12 @@ def share_price_moves_for_a_reason(ledger: Ledger, readings: Sequence[Reading]) 
       counted assets besides the reserve and an asset's raw unit worth r raw units of the reserve,
       −nS < D < S(n + Σ r), and |rounded| × r × S more on either side where an index token rounds.
 
-    Precondition: there are shares before and after the flow, and no feed's answer changed in its block (the price in
-    the middle of a block is not known). The first reading is of the block that deploys the vault: what is counted there
-    counts from the start.
+    Several flows of one transaction are judged one after the other. Where an index token rounds, which of them rounded
+    is not known: |rounded| × r counts for G and G' of each, |rounded| × r × (S + S') on either side.
+
+    Precondition: there are shares before and after the flow, no feed's answer changed in its block (the price in
+    the middle of a block is not known), and its transaction holds flows alone. The first reading is of the block that
+    deploys the vault: what is counted there counts from the start.
     """
     walk = _Walk(ledger)
     for reading in readings:
@@ -160,13 +164,20 @@ class _Step:
     """All that one transaction did to holder and shares."""
 
     block: int
-    flow: Flow | None = None
+    flows: list[Flow] = field(default_factory=list)
+    fees: int = 0
+    """Shares minted as a fee."""
     moved: Counter[str] = field(default_factory=Counter)
-    """Of the holder's balances, by symbol."""
+    """Of the holder's balances beside flows, by symbol."""
     rounded: Counter[str] = field(default_factory=Counter)
     """What of it an index token's rounding did."""
     bought: list[str] = field(default_factory=list)
     """What a trade brought in."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Tell whether something beside flows is in it that moves the share price."""
+        return bool(self.fees) or any(raw != self.rounded[symbol] for symbol, raw in self.moved.items())
 
 
 class _Walk:
@@ -197,15 +208,27 @@ class _Walk:
         while self._at < len(self._steps) and self._steps[self._at].block <= block:
             step = self._steps[self._at]
             self._at += 1
-            gross, supply = (0, 0) if counted is None else (self.gross(step.block), self.supply)
-            self.balances.update(step.moved)
-            self.supply += 0 if step.flow is None else step.flow.shares
-            if counted is None:
-                continue
-            self._counted.update(symbol for symbol in step.bought if symbol in counted)
-            if step.flow is not None and step.block not in self._repriced:
-                found += self._judge(step, step.flow, gross, supply)
+            # Rounding is seen for the transaction as a whole: it counts with its last flow.
+            for flow in step.flows[:-1]:
+                found += self._flow(step, flow, Counter(), judged=counted is not None)
+            for flow in step.flows[-1:]:
+                found += self._flow(step, flow, step.moved, judged=counted is not None)
+            if not step.flows:
+                self.balances.update(step.moved)
+            self.supply += step.fees
+            if counted is not None:
+                self._counted.update(symbol for symbol in step.bought if symbol in counted)
         return found
+
+    def _flow(self, step: _Step, flow: Flow, beside: Counter[str], *, judged: bool) -> list[Unlawful]:
+        gross, supply = (self.gross(step.block), self.supply) if judged else (0, 0)
+        for leg in flow.legs:
+            self.balances[leg.symbol] += leg.raw
+        self.balances.update(beside)
+        self.supply += flow.shares
+        if not judged or step.is_mixed or step.block in self._repriced:
+            return []
+        return self._judge(step, flow, gross, supply)
 
     def gross(self, block: int) -> int:
         """What the counted assets are worth at a block's prices, raw reserve units."""
@@ -229,7 +252,7 @@ class _Walk:
         if not supply or not supply_after:
             return []
         moved = (self.gross(step.block) + self._virtual) * supply - gross * supply_after
-        low, high = self._bounds(step, flow, gross, supply)
+        low, high = self._bounds(step, flow, gross, supply, supply_after)
         if low <= moved < high:
             return []
         reserve = self._ledger.setting.reserve_asset
@@ -243,36 +266,41 @@ class _Walk:
             )
         ]
 
-    def _bounds(self, step: _Step, flow: Flow, gross: int, supply: int) -> tuple[Fraction, Fraction]:
-        slack = sum(
+    def _bounds(self, step: _Step, flow: Flow, gross: int, supply: int, supply_after: int) -> tuple[Fraction, Fraction]:
+        rounded = sum(
             (abs(raw) * self._rate(symbol, step.block) for symbol, raw in step.rounded.items()),
             Fraction(0),
         )
+        slack = rounded * (supply if len(step.flows) == 1 else supply + supply_after)
         if flow.cause == "deposit" or self._virtual:
-            return -slack * supply, max(gross, supply) + slack * supply
+            return -slack, max(gross, supply) + slack
         others = len(self._counted) - 1
         worth = sum((self._rate(symbol, step.block) for symbol in self._counted), Fraction(0))
-        return -(others + slack) * supply, (others + worth + slack) * supply
+        return -others * supply - slack, (others + worth) * supply + slack
 
 
 def _steps(ledger: Ledger) -> list[_Step]:
     """Gather what each transaction did, in chain order."""
-    steps: dict[str, _Step] = {}
+    steps: dict[tuple[int, str], _Step] = {}
+    # What time alone does is in no transaction: it stands before a block's first one.
+    for move in ledger.moves:
+        if not move.transaction:
+            steps.setdefault((move.block, ""), _Step(block=move.block)).moved[move.symbol] += move.raw
     for transaction in ledger.transactions:
-        steps[transaction.hash] = _Step(block=transaction.block)
+        steps[transaction.block, transaction.hash] = _Step(block=transaction.block)
     for flow in ledger.flows:
-        step = steps[flow.transaction]
-        step.flow = flow
-        for leg in flow.legs:
-            step.moved[leg.symbol] += leg.raw
+        steps[flow.block, flow.transaction].flows.append(flow)
+    for fee in ledger.share_fees:
+        steps[fee.block, fee.transaction].fees += fee.raw
     for traded in ledger.traded:
-        step = steps[traded.transaction]
+        step = steps[traded.block, traded.transaction]
         step.moved[traded.symbol] += traded.raw
         if traded.raw > 0:
             step.bought.append(traded.symbol)
     for move in ledger.moves:
-        step = steps[move.transaction]
-        step.moved[move.symbol] += move.raw
-        if move.kind == "rounded":
-            step.rounded[move.symbol] += move.raw
-    return list(steps.values())
+        if move.transaction:
+            step = steps[move.block, move.transaction]
+            step.moved[move.symbol] += move.raw
+            if move.kind == "rounded":
+                step.rounded[move.symbol] += move.raw
+    return sorted(steps.values(), key=lambda step: step.block)

@@ -92,6 +92,10 @@ class ItemKind(enum.StrEnum):
     interest_not_synced = "interest not yet synced"
     flow_not_synced = "flow not yet synced"
     skipped = "dust leg, skipped"
+    owned = "flow owned by a correction"
+    """It lies before a correction that found the difference to be dust."""
+    orphaned = "orphaned, not yet dropped"
+    """Of blocks that a reorganisation replaced, and no operation has run since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +110,8 @@ class ReconcilingItem:
 class Statement:
     """The reconciliation statement of one asset at one sync point, in base units.
 
-    opening + deposits + redemptions + interest + trades + corrections = closing (redemptions are
-    negative); on_chain − closing = difference = sum of items + unexplained.
+    opening + deposits + redemptions + interest + trades + corrections + orphaned = closing (redemptions are
+    negative); on_chain − closing = difference = sum of items + unexplained. Of a debt token all of it is what is owed.
     """
 
     token: Token
@@ -122,11 +126,13 @@ class Statement:
     items: tuple[ReconcilingItem, ...]
     price: Fraction
     """USD per token at the sync point's block."""
+    orphaned: int = 0
+    """What went with the blocks that a reorganisation replaced: updates that were dropped, trades that failed."""
 
     @property
     def unaccounted(self) -> int:
         """What of the closing neither the opening nor any booked move accounts for; 0 in books that add up."""
-        booked = self.deposits + self.redemptions + self.interest + self.trades + self.corrections
+        booked = self.deposits + self.redemptions + self.interest + self.trades + self.corrections + self.orphaned
         return self.closing - self.opening - booked
 
     @property
