@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.books import Books, copy_books
 from harness.judging import block_of, judge
-from harness.ledger.bookkeeping import Operation, Refusal, expected_books
+from harness.ledger.bookkeeping import Operation, Refusal
 from harness.reconcile.causes import Case, Finding, Probes, find_cause
 from harness.reconcile.diff import Break, BreakKind, Diff
 from harness.reconcile.statement import held_raw
@@ -71,9 +71,12 @@ class Run:
 
     def retold(self, act: SyncAct, operation: Operation, before: Books) -> SyncAct:
         """Give an act another operation, and what must come of that."""
-        ledger = self.played.branches[act.branch].ledger
-        expected = act.foretold.copy().operate(ledger, operation)
-        return replace(act, operation=operation, expectation=None, announced=None, before=before, expected=expected)
+        foretold = act.foretold.copy()
+        foretold.books = before
+        told = replace(act, operation=operation, expectation=None, announced=None, foretold=foretold)
+        if act.otherwise is not None:
+            return told
+        return replace(told, expected=foretold.copy().operate(self.played.branches[act.branch].ledger, operation))
 
 
 class _Prober:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from harness.books import Books, check_books, copy_books, dump_books, load_books
 from harness.books.executor import Undo, book_trade, orphan_trades, undo_of
@@ -91,22 +90,35 @@ EVERY_CALL_UP_TO = 64
 """An operation with more view calls than that is stopped at some of the later ones only, unless a session says more."""
 
 
+class NodeFailed(ConnectionError):
+    """What a view raises where a syncer is to be stopped."""
+
+
 class SyncerKilled(BaseException):
-    """What ends a syncer at a view call: nothing that looks after errors is meant to look after this."""
+    """What ends a syncer that asks for the same again: nothing that looks after errors is meant to look after this."""
 
 
 @dataclass(slots=True)
 class _Death:
-    """When a syncer dies, in view calls and requests, and whether it has. The dead ask nothing more."""
+    """When a syncer is stopped, in view calls and requests, and whether it was.
+
+    One that takes no notice goes on, and what it comes to must be right. One that tries again dies of it: its way ends
+    at that call all the same.
+    """
 
     calls_left: int
     came: bool = False
+    _failed: str | None = None
 
-    def count(self) -> None:
-        self.calls_left -= 1
-        if self.calls_left <= 0:
-            self.came = True
+    def count(self, method: str) -> None:
+        failed, self._failed = self._failed, None
+        if failed == method:
             raise SyncerKilled
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            self.came = True
+            self._failed = method
+            raise NodeFailed("the node does not answer")
 
 
 class _DeadlyNode(Node):
@@ -118,7 +130,7 @@ class _DeadlyNode(Node):
         self._death = death
 
     def answering(self, method: str) -> Node:
-        self._death.count()
+        self._death.count(method)
         return self._inner.answering(method)
 
 
@@ -336,9 +348,8 @@ class Session:
         if hook is not None and not self._is_after_the_hook:
             before = self._played.branches[hook.branch].chain
             node = Switch(Node(before, head=hook.head, chain_id=self._chain_id), after=hook.after, then=node)
-        profile = self._profile
-        if act.node is not None and act.node.profile is not None:
-            said = act.node
+        profile, said = self._profile, act.node
+        if said is not None and said.profile is not None:
             profile = make_profile(said.profile, blocks=said.blocks, logs=said.logs, times=said.times, block=said.block)
         return node if profile is None else profiled(node, profile)
 
@@ -355,9 +366,7 @@ class Session:
             answer, _ = self._ask_once(act, before, death)
         return answer
 
-    def _ask_once(
-        self, act: SyncAct, before: Books, death: _Death | None = None
-    ) -> tuple[Books | str | Failure, Node]:
+    def _ask_once(self, act: SyncAct, before: Books, death: _Death | None = None) -> tuple[Books | str | Failure, Node]:
         operation = act.operation
         node = self._node_for(act, self._head(act))
         view = View(

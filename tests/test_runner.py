@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SyncerNotFound
+from harness.ledger import foretelling
 from harness.report.results import ScenarioResult, Verdict
 from harness.runner import run_file, run_scenario
 from harness.scenario.loader import loads
 from harness.syncers.find import find_syncer
-from harness.world import play as playing
 
 TEXT = """\
 title: Two deposits
@@ -139,7 +139,7 @@ def test_what_the_harness_gets_wrong_is_no_fault_of_the_scenario(monkeypatch: py
     def fails(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(playing, "expected_books", fails)
+    monkeypatch.setattr(foretelling, "expected_books", fails)
     result = run_scenario(loads(TEXT, "two.yaml"), find_syncer(), id="two")
     assert (Verdict.error, True) == (result.verdict, result.internal)
     assert "ZeroDivisionError: ours" in (result.error or "")

@@ -18,7 +18,6 @@ from harness.scenario.model import Expectation, LawOff, NodeStep, Tolerance
 from harness.world.setup import World
 from harness.world.vault import State
 
-
 _DEEPEST = 64
 """The most blocks that are ever replaced at once."""
 

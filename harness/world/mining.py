@@ -412,9 +412,7 @@ class _Building:
         elif not outcome.succeeded and step.refused is None:
             self._fail(step.location, f"{text}{where}: failed on chain: {reason}")
         elif not outcome.succeeded and step.refused is not None and step.refused not in reason:
-            self._fail(
-                step.location, f"{text}{where}: refused as {reason!r}, which does not contain {step.refused!r}"
-            )
+            self._fail(step.location, f"{text}{where}: refused as {reason!r}, which does not contain {step.refused!r}")
 
     def _fail(self, location: Location, message: str) -> None:
         self._miner._failure = self._miner._failure or ExecutionError(location, message)

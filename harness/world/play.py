@@ -6,6 +6,7 @@ pinned to its blocks and to a branch, so it can be run afterwards, as often and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -34,6 +35,13 @@ from harness.scenario.plan import PlannedBlock, PlannedReorg, PlannedStep, plan
 from harness.world.acts import Act, BookAct, Branch, CheckAct, Hook, OrphanAct, Played, RestartAct, SyncAct
 from harness.world.manager import stop
 from harness.world.mining import Miner
+
+_WORDS: Mapping[OperationKind, str] = {
+    "initialise": "an initialise",
+    "sync": "a sync",
+    "sync_interest": "a sync_interest",
+    "correct_accounts": "a correct_accounts",
+}
 
 
 def play(scenario: Scenario) -> Played:
@@ -322,6 +330,6 @@ class _Player:
         if operation.kind in ("sync", "correct_accounts") and operation.end_block < setting.deployment_block:
             stop(
                 operation.location,
-                f"an operation that ends at block {operation.end_block}, before the vault's deployment",
+                f"{_WORDS[operation.kind]} that ends at block {operation.end_block}, before the vault's deployment",
                 f"a block from {setting.deployment_block} on",
             )

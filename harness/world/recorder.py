@@ -159,7 +159,9 @@ def _marks(outcome: Outcome, marks: Sequence[Mark | None]) -> list[int | None]:
     """Find the log index of each call's mark: by emitter and topic 0, in order; no more of any log is read."""
     places: dict[Mark, list[int]] = {mark: [] for mark in marks if mark is not None}
     for log in outcome.logs:
-        mark = Mark(emitter=log.address, topic=bytes(log.topics[0])) if log.topics else None
+        if not (log.topics and log.address):
+            continue
+        mark = Mark(emitter=log.address, topic=bytes(log.topics[0]))
         if mark in places:
             places[mark].append(log.log_index)
     for mark, count in Counter(mark for mark in marks if mark is not None).items():

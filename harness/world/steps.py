@@ -145,10 +145,11 @@ class Preparer:
                 call = tokens.pause(around.deployer, token, account, paused=step.paused)
                 text = f"transfers of {step.token} {'stop' if step.paused else 'go on'} for {who}"
                 return Prepared(call=call, text=text, asked={})
-            case Rebase() if step.balance is None:
+            case Rebase(balance=None):
                 call = tokens.rebase_by(around.deployer, spec, token, step.factor_ray or 0)
                 text = f"{step.token} rebases by {Fraction(step.factor_ray or 0, RAY_ONE)}"
             case Rebase():
+                assert step.balance is not None, "it says one of the two"
                 raw = share(step.balance, 0)
                 call = tokens.rebase_to(around.deployer, spec, token, holder, raw)
                 text = f"{step.token} rebases: the vault's balance becomes {self._format(step.balance, raw)}"
