@@ -96,14 +96,14 @@ def worth_running(seen: Seen, points: Sequence[Point]) -> Iterator[Profile]:
     They have their defaults, but for a cap that nothing would reach: that one is set to where it is felt. The hole is
     where the books of these points have their last update.
     """
-    felt = {
+    felt: dict[str, dict[str, int | None]] = {
         "range-cap": {"blocks": seen.blocks // 2},
         "silent-cap": {"logs": seen.logs - 1},
         "too-large": {"logs": seen.logs_of_range - 1},
         "hole": {"block": max(_blocks_of_updates(points), default=None)},
     }
     for name, profile in PROFILES.items():
-        values = {key: value for key, value in felt.get(name, {}).items() if value}
+        values = {key: value for key, value in felt.get(name, {}).items() if value and value > 0}
         chosen = make_profile(name, **values) if values and not matters(profile, seen) else profile
         if matters(chosen, seen):
             yield chosen
