@@ -34,10 +34,20 @@ def judge(played: Played, point: Point) -> Diff:
     # A sync that ends below the cursor changes nothing: its books still stand where they were read to.
     block = max(block_of(point), expected.sync.treasury.last_block_scanned or 0)
     location = place_of(point)
-    drawn = statements(point.before, point.after, expected, played.ledger, block)
+    act = point.act
+    # Until an operation follows a reorganisation up, books hold what they held of the blocks that are gone.
+    lingering = act.rewinds if isinstance(act, CheckAct) else None
+    drawn = statements(point.before, point.after, expected, played.ledger, block, rewinds=lingering)
     compared, within = _tolerate(played, compare_books(expected, point.after, played.ledger, location))
     laws = judge_laws(
-        Checkpoint(before=point.before, books=point.after, statements=drawn, found_at=location),
+        Checkpoint(
+            before=point.before,
+            books=point.after,
+            statements=drawn,
+            found_at=location,
+            rewinds=act.rewinds if isinstance(act, SyncAct) else None,
+            end_block=act.operation.end_block if isinstance(act, SyncAct) else None,
+        ),
         off={off.law for off in played.laws_off},
     )
     unlawful, within_laws = _tolerate(played, laws.breaks)
@@ -53,7 +63,7 @@ def judge(played: Played, point: Point) -> Diff:
 
 
 def _expected(point: Point) -> Books | Refusal:
-    """What must have come of it: where a faulty node makes a refusal due, whoever has books has to have the right ones."""
+    """What must have come of it. Where a faulty node makes a refusal due, books may come, if they are right."""
     act = point.act
     if isinstance(act, SyncAct) and act.otherwise is not None and point.refusal is None and point.failure is None:
         return act.otherwise
@@ -115,8 +125,7 @@ def _not_taken_out(act: OrphanAct, point: Point) -> Break:
     reason = "" if point.failure is None else point.failure.message
     return Break(
         kind=BreakKind.different,
-        sentence=f"The trades above block {act.common}, which were replaced, cannot be taken out of the syncer's books: "
-        f"{reason}.",
+        sentence=f"Trades of replaced blocks (above {act.common}) cannot be taken out of the syncer's books: {reason}.",
         field="portfolio",
         expected="books in which those trades stand",
         actual=reason,

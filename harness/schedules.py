@@ -120,7 +120,16 @@ def _foretold(played: Played, acts: Sequence[Act]) -> tuple[Act, ...]:
                     # A faulty node decides otherwise where the sync ends elsewhere: nobody has said how.
                     foreteller = before
                     continue
-                told.append(replace(act, operation=operation, expectation=None, foretold=before, expected=expected))
+                told.append(
+                    replace(
+                        act,
+                        operation=operation,
+                        expectation=None,
+                        foretold=before,
+                        expected=expected,
+                        rewinds=before.pending_rewind,
+                    )
+                )
             case BookAct():
                 told.append(replace(act, expected=foreteller.book(act.trade)))
             case OrphanAct():

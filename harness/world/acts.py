@@ -56,8 +56,9 @@ class SyncAct:
     branch: int = 0
     """Which of the played branches it reads."""
     otherwise: Books | None = None
-    """Beside a refusal that a faulty node makes due: books that are as good, if a syncer finds a way to them. Nothing is
-    built upon them."""
+    """Beside a refusal that a faulty node makes due: books that are as good, if a syncer finds a way to them.
+
+    Nothing is built upon them."""
     node: NodeStep | None = None
     """What stands between syncer and chain."""
     hook: Hook | None = None

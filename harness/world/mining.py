@@ -274,9 +274,8 @@ class _Building:
     def run(self) -> Generator[Call, Outcome, None]:
         origins = self._block.origins or (None,) * len(self._block.steps)
         flows = False
-        for place, (step, origin) in enumerate(zip(self._block.steps, origins, strict=True), start=1):
-            if origin is not None:
-                step = self._miner._left[origin]
+        for place, (written, origin) in enumerate(zip(self._block.steps, origins, strict=True), start=1):
+            step = written if origin is None else self._miner._left[origin]
             if isinstance(step, Transaction):
                 settled = yield from self._transaction(step, origin is not None)
             elif isinstance(step, ManagerStep):
