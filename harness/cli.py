@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +30,8 @@ import click
 
 import harness
 from harness.errors import HarnessError, OutputError, ScenarioError
-from harness.scenario.loader import load
+from harness.scenario.files import BETWEEN, SUFFIXES, is_collected, row_id, rows_of
+from harness.scenario.loader import load_all
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,6 @@ Exit codes, the first that applies:
   0  else
 130  interrupted
 """
-SUFFIXES = (".yaml", ".yml")
 INTERRUPTED = 130
 LONGEST_SECONDS = 7 * 86_400
 MOST_MIB = 1 << 24
@@ -75,12 +75,17 @@ MEMORY_MIB = 2_048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
-    """A scenario file."""
+    """A scenario file, or one variant of it."""
 
     id: str
-    """The path below the folder given, with forward slashes; a file given by itself: its name."""
+    """The path below the folder given, with forward slashes; a file given by itself: its name. A variant's goes on
+    with its name, as in ``chunks.yaml::chunk-1``."""
     path: str
     """As it was given, so that editors can open it; relative where it lies below the current directory."""
+    root: str | None = None
+    """The folder that what it includes must lie below; None: the file's own."""
+    variant: str | None = None
+    """The one variant that is meant; None: all, or there are none."""
 
 
 def find_files(paths: Sequence[str]) -> list[Selected]:
@@ -88,29 +93,37 @@ def find_files(paths: Sequence[str]) -> list[Selected]:
 
     Returns:
         One entry per file, in the order of ``paths``, each folder's sorted by id; hidden files and folders
-        are left out. Ids are unique: files that would share one go by their whole path.
+        are left out, and those whose name begins with ``_``. Ids are unique: files that would share one go by their
+        whole path. A path may name one variant, as in ``chunks.yaml::chunk-1``.
 
     Raises:
         click.BadParameter: If a path is not there, cannot be read, or has a name that is no text.
     """
-    found: dict[str, Selected] = {}
+    found: dict[tuple[str, str | None], Selected] = {}
     for given in paths:
         for file in _files_of(given):
-            found.setdefault(os.path.abspath(file.path), file)
+            found.setdefault((os.path.abspath(file.path), file.variant), file)
     ids = [file.id for file in found.values()]
-    return [file if ids.count(file.id) == 1 else Selected(id=file.path, path=file.path) for file in found.values()]
+    return [
+        file if ids.count(file.id) == 1 else replace(file, id=row_id(file.path, file.variant))
+        for file in found.values()
+    ]
 
 
 def _files_of(given: str) -> list[Selected]:
-    path = _shortest(given)
-    if os.path.isdir(path):
+    path, variant = _shortest(given), None
+    if BETWEEN in path and not os.path.exists(path):
+        path, _, variant = path.rpartition(BETWEEN)
+    if os.path.isdir(path) and variant is None:
         below = sorted(_below(path))
-        return [Selected(id=name, path=name if path == "." else f"{path}/{name}") for name in below]
+        return [Selected(id=name, path=name if path == "." else f"{path}/{name}", root=path) for name in below]
     if not os.path.exists(path):
         raise click.BadParameter(f"{given}: no such file or folder", param_hint="PATHS")
     if not path.endswith(SUFFIXES):
         raise click.BadParameter(f"{given}: a scenario file ends in {' or '.join(SUFFIXES)}", param_hint="PATHS")
-    return [Selected(id=_text(os.path.basename(path)), path=_text(path))]
+    path = _text(path)
+    root = None if os.path.isabs(path) or path.startswith("../") else "."
+    return [Selected(id=row_id(os.path.basename(path), variant), path=path, root=root, variant=variant)]
 
 
 def _below(folder: str) -> Iterator[str]:
@@ -118,9 +131,9 @@ def _below(folder: str) -> Iterator[str]:
         raise click.BadParameter(f"{error.filename}: {error.strerror}", param_hint="PATHS") from error
 
     for parent, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
         for name in files:
-            if name.endswith(SUFFIXES) and not name.startswith("."):
+            if is_collected([name]):
                 yield _text(Path(os.path.relpath(os.path.join(parent, name), folder)).as_posix())
 
 
@@ -239,25 +252,23 @@ def _either(left: Match, right: Match) -> Match:
 
 
 def select(files: Sequence[Selected], expression: str | None, tags: Sequence[str]) -> list[Selected]:
-    """Keep the files that ``-k`` and ``--tag`` ask for (any of the tags).
+    """Keep the scenarios that ``-k`` and ``--tag`` ask for (any of the tags), one for each variant of a file.
 
     A file that cannot be read has no title and no tags: ``-k`` goes by its id, and ``--tag`` keeps it, for what
     cannot be shown not to be meant must not go unreported.
     """
     matches = parse_expression(expression) if expression is not None else None
-    if matches is None and not tags:
-        return list(files)
-    kept = []
+    kept: dict[tuple[str, str | None], Selected] = {}
     for file in files:
-        try:
-            scenario = load(file.path)
-        except ScenarioError:
-            text, tagged = file.id, True
-        else:
-            text, tagged = f"{file.id}\n{scenario.title}", not tags or bool(set(tags) & set(scenario.tags))
-        if tagged and (matches is None or matches(text)):
-            kept.append(file)
-    return kept
+        for variant, scenario in rows_of(file.path, root=file.root, variant=file.variant):
+            row = file if file.variant is not None else replace(file, id=row_id(file.id, variant), variant=variant)
+            if scenario is None:
+                text, tagged = row.id, True
+            else:
+                text, tagged = f"{row.id}\n{scenario.title}", not tags or bool(set(tags) & set(scenario.tags))
+            if tagged and (matches is None or matches(text)):
+                kept.setdefault((os.path.abspath(row.path), row.variant), row)
+    return list(kept.values())
 
 
 # -- running them
@@ -331,6 +342,8 @@ def _run_one(file: Selected, plan: Plan) -> ScenarioResult:
             file.path,
             id=file.id,
             file=file.path,
+            root=file.root,
+            variant=file.variant,
             syncer=plan.syncer,
             sweeps=plan.sweeps,
             timeout=plan.timeout,
@@ -350,10 +363,7 @@ def _lost(file: Selected, plan: Plan, sentence: str) -> ScenarioResult:
     from harness.syncers.find import DEFAULT
 
     ours = plan.syncer == DEFAULT
-    try:
-        scenario = load(file.path)
-    except ScenarioError:
-        scenario = None
+    scenario = rows_of(file.path, root=file.root, variant=file.variant)[0][1]
     known = None if scenario is None or ours else scenario.known
     judged = accept_known(() if ours else (Break(kind=BreakKind.raised, sentence=sentence),), known, plan.today)
     return ScenarioResult(
@@ -697,11 +707,11 @@ def check_command(paths: tuple[str, ...]) -> int:
     """
     from harness.report.results import printable
 
-    files = find_files(paths or ("scenarios",))
+    files = list({os.path.abspath(file.path): file for file in find_files(paths or ("scenarios",))}.values())
     problems = 0
     for file in files:
         try:
-            load(file.path)
+            load_all(file.path, root=file.root)
         except ScenarioError as error:
             problems += len(error.problems)
             print(printable(str(error)))
@@ -781,7 +791,7 @@ def strength_command(
     files = select(find_files(paths or ("scenarios",)), expression, tags)
     prepare_files({"--html": html, "--json": json_file}, [file.path for file in files])
     plan = Plan(syncer=syncer, with_expect=with_expect, timeout=timeout or None)
-    chosen = [File(id=file.id, path=file.path) for file in files]
+    chosen = [File(id=file.id, path=file.path, root=file.root, variant=file.variant) for file in files]
     console = _console()
     with _bar(console) as progress:
         found = measure(chosen, plan, jobs=jobs or _processors(), progress=progress)

@@ -1,4 +1,4 @@
-"""The pytest plug-in: one test per scenario file, under the paths that a project declares and nowhere else.
+"""The pytest plug-in: one test per scenario (a file, or each of its variants) under declared paths, nowhere else.
 
 ```toml
 [tool.pytest.ini_options]
@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import SyncerNotFound
+from harness.scenario.files import SUFFIXES, is_collected, row_id
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from harness.report.results import ScenarioResult
+    from harness.scenario.model import Scenario
 
-_SUFFIXES = (".yaml", ".yml")
 _FOLDERS = pytest.StashKey[tuple[Path, ...]]()
 _SYNCER = pytest.StashKey[str]()
 
@@ -62,13 +63,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ScenarioFile | None:
-    """Collect YAML files at or below a declared path, hidden ones left out."""
-    if file_path.suffix not in _SUFFIXES:
+    """Collect YAML files at or below a declared path, without hidden ones and those that others include."""
+    if file_path.suffix not in SUFFIXES:
         return None
     for folder in parent.config.stash[_FOLDERS]:
         below = _below(folder, file_path)
-        if below is not None and not any(part.startswith(".") for part in below.parts):
-            return ScenarioFile.from_parent(parent, path=file_path, scenario_id=below.as_posix())
+        if below is not None and (folder.is_file() or is_collected(below.parts)):
+            root = None if folder.is_file() else str(folder)
+            return ScenarioFile.from_parent(parent, path=file_path, scenario_id=below.as_posix(), scenario_root=root)
     return None
 
 
@@ -92,19 +94,25 @@ def _below(folder: Path, path: Path) -> Path | None:
 class ScenarioFile(pytest.File):
     """A scenario file."""
 
-    def __init__(self, *, scenario_id: str, **rest: Any) -> None:
+    def __init__(self, *, scenario_id: str, scenario_root: str | None, **rest: Any) -> None:
         super().__init__(**rest)
         self.scenario_id = scenario_id
+        self.scenario_root = scenario_root
 
     def collect(self) -> Iterable[pytest.Item]:
-        """Give the file's one test. The syncer is looked for first: with a wrong name, nothing can be told."""
+        """Give a test for each of the file's scenarios.
+
+        The syncer is looked for first: with a wrong name, nothing can be told.
+        """
+        from harness.scenario.files import rows_of
         from harness.syncers.find import find_syncer
 
         try:
             find_syncer(self.config.stash[_SYNCER])
         except SyncerNotFound as error:
             raise self.CollectError(str(error)) from error
-        yield ScenarioItem.from_parent(self, name="reconciles")
+        for variant, scenario in rows_of(str(self.path), root=self.scenario_root):
+            yield ScenarioItem.from_parent(self, name=variant or "reconciles", variant=variant, scenario=scenario)
 
 
 class ScenarioItem(pytest.Item):
@@ -116,22 +124,14 @@ class ScenarioItem(pytest.Item):
 
     parent: ScenarioFile
 
-    def __init__(self, **rest: Any) -> None:
+    def __init__(self, *, variant: str | None, scenario: Scenario | None, **rest: Any) -> None:
         super().__init__(**rest)
+        self._variant = variant
         self._title = ""
-        self._read_header()
-
-    def _read_header(self) -> None:
-        """Make title and tags known to ``-k``. A file that cannot be read says so when its test runs."""
-        from harness.errors import ScenarioError
-        from harness.scenario.loader import load
-
-        try:
-            scenario = load(self.path)
-        except ScenarioError:
-            return
-        self._title = scenario.title
-        self.extra_keyword_matches.update(scenario.tags)
+        self._scenario_id = row_id(self.parent.scenario_id, variant)
+        if scenario is not None:  # a file that cannot be read says so when its test runs
+            self._title = scenario.title
+            self.extra_keyword_matches.update(scenario.tags)
 
     def setup(self) -> None:
         """Run the scenario."""
@@ -140,8 +140,10 @@ class ScenarioItem(pytest.Item):
 
         self._result = run_file(
             str(self.path),
-            id=self.parent.scenario_id,
+            id=self._scenario_id,
             file=self._file(),
+            root=self.parent.scenario_root,
+            variant=self._variant,
             syncer=self.config.stash[_SYNCER],
             today=datetime.now(UTC).date(),
         )
@@ -157,7 +159,7 @@ class ScenarioItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Head the report with id and title."""
-        return self.path, 0, f"{self.parent.scenario_id}: {self._title}" if self._title else self.parent.scenario_id
+        return self.path, 0, f"{self._scenario_id}: {self._title}" if self._title else self._scenario_id
 
     def _file(self) -> str:
         root = self.config.rootpath

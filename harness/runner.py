@@ -28,6 +28,7 @@ from harness.report.results import (
     TimelineEntry,
     Verdict,
 )
+from harness.scenario.files import row_id
 from harness.scenario.loader import load
 from harness.scenario.model import Scenario
 from harness.session import Point, Session, SyncerFactory
@@ -45,6 +46,8 @@ def run_file(
     *,
     id: str,
     file: str,
+    root: str | None = None,
+    variant: str | None = None,
     syncer: str = "reference",
     sweeps: bool = True,
     timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
@@ -58,6 +61,8 @@ def run_file(
         path: Where it is.
         id: How results name the scenario.
         file: How results name the file.
+        root: The folder that what the file includes must lie below; None: its own.
+        variant: The row of its variants to run, where it has some.
         syncer: The syncer's name, see ``harness.syncers.find``.
         sweeps: Whether to sync it in other ways as well.
         timeout: Seconds for each of the syncer's operations, or None.
@@ -74,7 +79,7 @@ def run_file(
     began = time.perf_counter()
     factory = import_syncer(syncer)
     try:
-        scenario = load(path, name=file)
+        scenario = load(path, name=file, root=root, variant=variant)
     except ScenarioError as error:
         return _error(id, file, str(error), problems=error.problems, source=_source(path), began=began)
     return run_scenario(
@@ -86,7 +91,7 @@ def run_file(
         memory_mib=memory_mib,
         every_block=every_block,
         today=today,
-        command=f"harness run {shlex.quote(file)} --syncer {shlex.quote(syncer)}",
+        command=f"harness run {shlex.quote(row_id(file, variant))} --syncer {shlex.quote(syncer)}",
     )
 
 

@@ -47,10 +47,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A scenario file: where it is, and how results name it."""
+    """A scenario file: where it is, how results name it, and what `harness.scenario.loader.load` takes beside."""
 
     id: str
     path: str
+    root: str | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,14 +216,14 @@ class _Stage:
         return {law.law for law in self.scenario.laws_off}
 
 
-_STAGES: dict[tuple[str, bool], _Stage] = {}
+_STAGES: dict[tuple[str, str | None, bool], _Stage] = {}
 """What this process has played."""
 
 
 def _staged(file: File, plan: Plan) -> _Stage:
-    key = (file.path, plan.with_expect)
+    key = (file.path, file.variant, plan.with_expect)
     if key not in _STAGES:
-        scenario = load(file.path, name=file.path)
+        scenario = load(file.path, name=file.path, root=file.root, variant=file.variant)
         if not plan.with_expect:
             scenario = without_expectations(scenario)
         played = play(scenario)

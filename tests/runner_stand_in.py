@@ -26,6 +26,8 @@ def run_file(
     *,
     id: str,
     file: str,
+    root: str | None = None,
+    variant: str | None = None,
     syncer: str = "reference",
     sweeps: bool = True,
     timeout: float | None = 60,
@@ -48,7 +50,7 @@ def run_file(
     if "forever" in name:
         time.sleep(60)
     try:
-        scenario = load(path, name=file)
+        scenario = load(path, name=file, root=root, variant=variant)
     except ScenarioError as error:
         return _result(id, file, id, verdict=Verdict.error, error=str(error), problems=error.problems)
     found = Break(

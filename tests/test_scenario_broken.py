@@ -34,11 +34,6 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
     "repeated_header_key": ((6, 1, "'tokens' stands here twice, first in line 2", None),),
     "list_as_key": ((9, 7, "a list is no key", None),),
     "unknown_header_key": ((1, 1, "unknown key 'titel' in the scenario", "title"),),
-    "header_not_yet": (
-        (1, 1, "key 'variants' in the scenario is not supported yet", None),
-        (2, 1, "key 'include' in the scenario is not supported yet", None),
-        (3, 1, "key 'defaults' in the scenario is not supported yet", None),
-    ),
     "nothing_but_a_title": ((1, 1, "the scenario lacks 'tokens', 'vault', 'steps'", None),),
     "no_tokens": ((2, 1, "there are no tokens", None),),
     "decimals_out_of_range": ((3, 20, "'37' is out of range", None),),

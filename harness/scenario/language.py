@@ -43,6 +43,14 @@ MAX_NAME_BYTES = 256
 MAX_SYMBOL_BYTES = 64
 MAX_DECIMALS = 36
 
+MAX_PROBLEMS = 500
+"""After so many problems a file is not read on."""
+MAX_VARIANTS = 200
+MAX_INCLUDES = 50
+MAX_INCLUDE_DEPTH = 8
+NOT_INCLUDED: tuple[str, ...] = ("title", "variants")
+"""Keys of the header that an included file may not have."""
+ROW_ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 MAX_REORG_DEPTH = 64
 """The most blocks that a reorganisation may replace."""
 
@@ -231,9 +239,28 @@ HEADER: tuple[Key, ...] = (
     Key(name="known", kind="known", about="Breaks of a wrong syncer that are accepted until a date."),
     Key(name="deploy_block", kind="steps", about="Chain steps in the block that deploys the vault, after it."),
     Key(name="steps", kind="steps", about="What happens, in order.", required=True),
-    Key(name="variants", kind="planned", about="One run for each row.", planned=True),
-    Key(name="include", kind="planned", about="Other files to take over.", planned=True),
-    Key(name="defaults", kind="planned", about="Values for steps that do not say.", planned=True),
+    Key(
+        name="variants",
+        kind="variants",
+        about=(
+            "One run for each row, such as `{id: chunk-1, chunk: 1}`; `$chunk` as a whole value anywhere is the row's "
+            "value. Every row has the same keys, and each is used."
+        ),
+    ),
+    Key(
+        name="include",
+        kind="include",
+        about=(
+            "Files to take over, one or a list, by their paths from this one: their steps come first, their tokens and "
+            "actors are put beside the file's own, and of other keys the file's own stands. They have no title and no "
+            "variants, and lie below the scenarios' folder; call them `_...`, and they are not run by themselves."
+        ),
+    ),
+    Key(
+        name="defaults",
+        kind="defaults",
+        about="Keys for steps that do not say them, by verb, such as `{deposit: {caller: alice}}`.",
+    ),
 )
 
 TOKEN: tuple[Key, ...] = (

@@ -80,6 +80,8 @@ class Reader(Expectations):
 
     def __init__(self, file: str) -> None:
         super().__init__(file)
+        self.defaults: dict[str, dict[str, tuple[Node, Node]]] = {}
+        self.used_defaults: set[tuple[str, str]] = set()
         self.kinds = {
             **self.kinds,
             "branch_steps": lambda node: self._steps(node, "branch"),
@@ -105,9 +107,19 @@ class Reader(Expectations):
         tolerances = self._tolerances(found["tolerances"][1]) if "tolerances" in found else ()
         known = self._known(found["known"]) if "known" in found else None
         tags = self.attempt(self._tags, found["tags"][1]) if "tags" in found else ()
+        if "defaults" in found:
+            self._defaults(found["defaults"][1])
         deploy = self._steps(found["deploy_block"][1], "block") if "deploy_block" in found else []
         steps_node = found["steps"][1] if "steps" in found else None
         steps = self._steps(steps_node, "steps") if steps_node is not None else []
+        for verb, keys in self.defaults.items():
+            for name, (key, _) in keys.items():
+                if (verb, name) not in self.used_defaults:
+                    self.problem(
+                        key,
+                        f"no {quoted(verb)} step uses this",
+                        f"a step that does not say {quoted(name)}, or no default",
+                    )
         for node, name in self.awaited:
             if name not in self.actors:
                 self.problem(
@@ -142,6 +154,38 @@ class Reader(Expectations):
             laws_off=laws_off,
             tolerances=tolerances,
             known=known,
+        )
+
+    def _defaults(self, node: Node) -> None:
+        """Keys for steps that do not say them, by verb; their values are read with each step."""
+        takers = [verb.name for verb in lang.VERBS if verb.keys and verb.body in ("keys", "optional")]
+        for name, key, value in self.attempt(self.pairs, node, "defaults, by verb") or ():
+            if name in lang.VERB and name not in takers:
+                self.problem(key, f"{quoted(name)} takes no defaults", f"one of: {listed(takers)}")
+            elif name not in lang.VERB:
+                self.problem(key, f"unknown step {quoted(name)}", f"one of: {listed(takers)}", near(name, takers))
+            elif value.null or (value.kind == "mapping" and not value.pairs):
+                self.problem(key, f"no defaults for {quoted(name)}", "a mapping of its keys")
+            else:
+                found = self.attempt(
+                    self.keyed, value, [replace(k, required=False) for k in lang.VERB[name].keys], name
+                )
+                self.defaults[name] = found or {}
+
+    def _with_defaults(self, verb: Verb, key: Node, body: Node) -> Node:
+        """What stands under a verb, with the defaults for what it does not say."""
+        defaults = self.defaults.get(verb.name, {})
+        if not defaults or not (body.kind == "mapping" or body.null):
+            return body
+        said = {name.text for name, _ in body.pairs}
+        added = {name: pair for name, pair in defaults.items() if name not in said}
+        if not added:
+            return body
+        self.used_defaults |= {(verb.name, name) for name in added}
+        return Node(
+            kind="mapping",
+            location=key.location if body.null else body.location,
+            pairs=(*body.pairs, *added.values()),
         )
 
     def _laws_off(self, node: Node) -> tuple[LawOff, ...]:
@@ -529,6 +573,7 @@ class Reader(Expectations):
                 return Entry(
                     location=location, verb=verb, step=Wait(location=location, duration=length_of_time(body), **extras)
                 )
+            body = self._with_defaults(verb, key, body)
             if verb.body == "optional" and body.null:
                 body = Node(kind="mapping", location=location)
             if verb.body == "keys" and body.null:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.scenario import language as lang
@@ -79,6 +80,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "profile": {"enum": list(lang.NODE_PROFILES)},
     "quantity": _pattern(rf"{_SIGNED}(?: +raw)?{_NAMED}", "number"),
     "rate": _RATIO,
+    "row_id": _pattern(lang.ROW_ID, "number"),
     "rebase_token": _SYMBOL,
     "refused": {"anyOf": [{"type": ["string", "number"], "minLength": 1}, {"const": True}]},
     "reason": {"type": ["string", "number", "boolean"], "minLength": 1},
@@ -127,7 +129,11 @@ def json_schema() -> dict[str, Any]:
     defs["branch_step"] = _step([lang.VERB[name] for name in lang.allowed("branch")], ("refused", "note"))
     defs["hook_step"] = _step([lang.VERB[name] for name in lang.allowed("hook")], ("refused", "note"))
     defs["step"] = _step(lang.VERBS, ("expect", "refused", "note"))
-    schema = _mapping(lang.HEADER)
+    defs = {name: _open_to_variables(shape) for name, shape in defs.items()}
+    defs["variable"] = {"type": "string", "pattern": "^\\$[A-Za-z_][A-Za-z0-9_-]*$"}
+    schema = _open_to_variables(_mapping([key for key in lang.HEADER if key.name not in ("variants", "include")]))
+    literal = _mapping([key for key in lang.HEADER if key.name in ("variants", "include")])
+    schema["properties"] |= literal["properties"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Scenario",
@@ -135,6 +141,29 @@ def json_schema() -> dict[str, Any]:
         **schema,
         "$defs": defs,
     }
+
+
+def _open_to_variables(shape: Any) -> Any:
+    """A schema whose values, one and all, may be a variant's `$name` instead."""
+    if isinstance(shape, list):
+        return [_open_to_variables(inner) for inner in shape]
+    if not isinstance(shape, dict):
+        return shape
+
+    def opened(inner: dict[str, Any]) -> dict[str, Any]:
+        inner = _open_to_variables(inner)
+        about = {name: inner.pop(name) for name in ("description",) if name in inner}
+        return {**about, "anyOf": [inner, {"$ref": "#/$defs/variable"}]}
+
+    found: dict[str, Any] = {}
+    for name, inner in shape.items():
+        if name == "properties":
+            found[name] = {key: opened(dict(value)) for key, value in inner.items()}
+        elif name in ("items", "additionalProperties") and isinstance(inner, dict):
+            found[name] = opened(dict(inner))
+        else:
+            found[name] = _open_to_variables(inner)
+    return found
 
 
 def schema_text() -> str:
@@ -182,6 +211,30 @@ def _shape(kind: str, name: str = "") -> dict[str, Any]:
             reason = {"$ref": "#/$defs/reason"}
             laws = {name: {"description": about, **reason} for name, about in lang.LAWS.items()}
             return {"type": "object", "properties": laws, "additionalProperties": False}
+        case "variants":
+            row = {
+                "type": "object",
+                "properties": {"id": _described("The row's id.", None, {"$ref": "#/$defs/row_id"})},
+            }
+            return {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": lang.MAX_VARIANTS,
+                "items": {**row, "required": ["id"]},
+            }
+        case "include":
+            path = {"type": "string", "minLength": 1}
+            return {"anyOf": [path, {"type": "array", "minItems": 1, "items": path}]}
+        case "defaults":
+            verbs = [verb for verb in lang.VERBS if verb.keys and verb.body in ("keys", "optional")]
+            steps = {
+                verb.name: {
+                    "description": f"For each `{verb.name}` step.",
+                    **_mapping([replace(key, required=False) for key in verb.keys], minProperties=1),
+                }
+                for verb in verbs
+            }
+            return {"type": "object", "properties": steps, "additionalProperties": False}
         case "tolerances":
             return {"type": "array", "items": {"$ref": "#/$defs/tolerance"}}
         case "known_breaks":
@@ -258,6 +311,7 @@ _VALUES = (
     ("signed quantity, in `expect`", "`-200 USDC`, `-1 raw USDC`, `-200` in tokens of the record's asset"),
     ("time", "`2024-01-01 00:00` or `2024-01-01T00:00:12`, UTC"),
     ("length of time", "`12 s`, `5 minutes`, `6 hours`, `30 days`, `2 weeks`; whole seconds"),
+    ("variant's value", "`$chunk`, as a whole value, in quotes just text; see `variants`"),
     ("end block", "`12`, `head`, `head-4`"),
     ("rate, fee", "`5%` or `0.05`"),
     ("transactions, in `reorg`", "`5`: all that block 5 holds; `5/2`: the second of them"),

@@ -39,7 +39,6 @@ from harness.scenario.nodes import (
 )
 from harness.units import PRICE_DECIMALS, parse_decimal
 
-_MAX_PROBLEMS = 500
 _UINT256 = 1 << 256
 AMOUNT = re.compile(
     rf"(?P<sign>[+-]?)(?:(?P<all>all)|(?P<number>{lang.NUMBER})(?: ?(?P<percent>%))?(?: +(?P<raw>raw))?)"
@@ -133,10 +132,10 @@ class Values:
 
     def report(self, problem: Problem) -> None:
         self.problems.append(problem)
-        if len(self.problems) >= _MAX_PROBLEMS:
+        if len(self.problems) >= lang.MAX_PROBLEMS:
             last = self.problems[-1].location
             self.problems.append(
-                Problem(location=last, message=f"more than {_MAX_PROBLEMS} problems; the rest is not shown")
+                Problem(location=last, message=f"more than {lang.MAX_PROBLEMS} problems; the rest is not shown")
             )
             raise Enough
 
