@@ -80,6 +80,9 @@ class Foreteller:
         after = expected_books(ledger, books, operation)
         if isinstance(after, Refusal):
             return after
+        # What no scanned block shows needs no way back.
+        if common is not None or not self._is_above(self.pending_rewind):
+            self.pending_rewind = None
         kept = [block for block in (done[-1].kept if done else ()) if common is None or block <= common]
         kept = sorted({*kept, *_scanned(ledger, books, operation)})[-HASHES_KEPT:]
         self.books = after
@@ -87,9 +90,6 @@ class Foreteller:
             *done,
             _Done(end_block=operation.end_block, books=after, trades=len(self._booked), kept=tuple(kept)),
         ]
-        # What no scanned block shows needs no way back.
-        if common is not None or not self._is_above(self.pending_rewind):
-            self.pending_rewind = None
         return after
 
     def book(self, trade: BookedTrade) -> Books:
