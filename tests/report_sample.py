@@ -17,6 +17,7 @@ from harness.report.html import to_html
 from harness.report.junit import to_junit
 from harness.report.results import (
     DiagnosisResult,
+    NodeOutcome,
     RunResult,
     ScenarioResult,
     SidesAt,
@@ -27,6 +28,7 @@ from harness.report.results import (
     to_json,
 )
 from harness.report.terminal import render_summary
+from harness.scenario.language import NODE_PROFILES
 from harness.scenario.model import Known, KnownBreak, LawOff, Tolerance
 from harness.units import Token
 
@@ -450,13 +452,19 @@ def hostile() -> ScenarioResult:
     )
 
 
+def outcomes(**changes: NodeOutcome) -> dict[str, NodeOutcome]:
+    """What came of a scenario behind misbehaving nodes: exact, a refusal where one is due, and the changes."""
+    names = [name for name in NODE_PROFILES if name not in ("silent-cap", "too-large")]
+    return {name: NodeOutcome.exact for name in names} | {"lagging": NodeOutcome.refused} | changes
+
+
 def sample_run() -> RunResult:
     """Every verdict, and everything unpleasant."""
     return RunResult(
         syncer="reference",
         scenarios=(
-            scenario("enzyme/first_deposit_is_at_par.yaml"),
-            interest(),
+            scenario("enzyme/first_deposit_is_at_par.yaml", nodes=outcomes()),
+            replace(interest(), nodes=outcomes(lagging=NodeOutcome.wrong, twin=NodeOutcome.raised)),
             broken_file(),
             redemption(),
             hostile(),

@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 
 from harness.reconcile.diff import ItemKind
 from harness.report.allowances import allowances_text, allowed_text, used_text
+from harness.report.nodes import count_nodes, node_table, nodes_text
 from harness.report.results import (
     Verdict,
     counts_text,
@@ -101,6 +102,10 @@ def to_html(run: RunResult) -> str:
             allowances=allowances_text(run),
             allowing=[view for view in views if _allows(view.result)],
             counts=counts_text(run),
+            nodes=node_table(run),
+            nodes_said=nodes_text(run),
+            outcomes=count_nodes(run),
+            slug_of={view.result.id: view.slug for view in views},
             verdict=_run_verdict(run),
             tally=_tally(run),
             checks=sum(result.checks for result in run.scenarios),

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from harness.reconcile.diff import Break
 from harness.report.allowances import allowances_text
+from harness.report.nodes import count_nodes, nodes_text
 from harness.report.results import (
+    NodeOutcome,
     RunResult,
     ScenarioResult,
     Verdict,
@@ -66,6 +68,8 @@ def print_summary(console: Console, run: RunResult) -> None:
         _print(console, _indented(largest))
     if (allowed := allowances_text(run)) is not None:
         _print(console, Text(allowed))
+    if (nodes := nodes_text(run)) is not None:
+        _print(console, Text(nodes, style="bold red" if count_nodes(run)[NodeOutcome.wrong] else ""))
     _print(console, Text(counts_text(run)))
 
 
