@@ -455,7 +455,7 @@ def hostile() -> ScenarioResult:
 def outcomes(**changes: NodeOutcome) -> dict[str, NodeOutcome]:
     """What came of a scenario behind misbehaving nodes: exact, a refusal where one is due, and the changes."""
     names = [name for name in NODE_PROFILES if name not in ("silent-cap", "too-large")]
-    return {name: NodeOutcome.exact for name in names} | {"lagging": NodeOutcome.refused} | changes
+    return dict.fromkeys(names, NodeOutcome.exact) | {"lagging": NodeOutcome.refused} | changes
 
 
 def sample_run() -> RunResult:
