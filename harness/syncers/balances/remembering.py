@@ -164,11 +164,14 @@ def _drop_updates(books: Books, cursor: int) -> None:
             dropped.add(update.balance_update_id)
             del reserve.balance_updates[update.balance_update_id]
     for position in _positions(books.portfolio):
-        for update in _later(position, cursor):
-            if position.loan is not None:
-                _take_back(position, position.loan, update)
+        later = _later(position, cursor)
+        for update in later:
+            if position.loan is not None and update.asset == position.asset:
+                _take_back(position.loan, update)
             dropped.add(update.balance_update_id)
             del position.balance_updates[update.balance_update_id]
+        if position.loan is not None and any(update.asset != position.asset for update in later):
+            _recount_debt(position, position.loan)
     for refs in (books.sync.treasury.balance_update_refs, books.sync.accounting.balance_update_refs):
         refs[:] = [ref for ref in refs if ref.balance_event_id not in dropped]
 
@@ -181,16 +184,34 @@ def _later(record: ReservePosition | Position, cursor: int) -> list[BalanceUpdat
     ]
 
 
-def _take_back(position: Position, loan: Loan, update: BalanceUpdate) -> None:
-    own = update.asset == position.asset
-    side, tracker = (loan.collateral, loan.collateral_interest) if own else (loan.borrowed, loan.borrowed_interest)
-    if tracker is None:
+def _take_back(loan: Loan, update: BalanceUpdate) -> None:
+    if loan.collateral_interest is None or loan.collateral is None:
         return
+    side, tracker = loan.collateral, loan.collateral_interest
     tracker.last_token_amount = _less(tracker.last_token_amount, update)
     if update.cause is BalanceUpdateCause.interest:
         tracker.last_accrued_interest = _less(tracker.last_accrued_interest, update)
-    elif side is not None:
+    else:
         side.quantity = _less(side.quantity, update)
+
+
+def _recount_debt(position: Position, loan: Loan) -> None:
+    """Let a debt be what trades and updates come to: a first borrow that is gone took it away, whatever it was."""
+    side, tracker = loan.borrowed, loan.borrowed_interest
+    if side is None or tracker is None:
+        return
+    decimals = side.asset.decimals
+    owed = [
+        exact(trade.borrowed_quantity) for trade in position.trades if trade.borrowed_quantity and not trade.failed_at
+    ]
+    updates = [update for update in position.balance_updates.values() if update.asset == side.asset]
+    owed += [exact(update.quantity) for update in updates]
+    total = _raw(sum(owed, Fraction(0)), decimals)
+    grown = [exact(update.quantity) for update in updates if update.cause is BalanceUpdateCause.interest]
+    accrued = _raw(sum(grown, Fraction(0)), decimals)
+    tracker.last_token_amount = to_decimal(total, decimals)
+    tracker.last_accrued_interest = to_decimal(accrued, decimals)
+    side.quantity = to_decimal(total - accrued + _raw(exact(tracker.interest_payments), decimals), decimals)
 
 
 def _less(tokens: Decimal, update: BalanceUpdate) -> Decimal:
