@@ -149,21 +149,23 @@ def announce(investment_amount: uint256, shares_quantity: uint256):
 
 @internal
 def _buy(buyer: address, investment_amount: uint256, min_shares: uint256) -> uint256:
-    # Shares are priced by what the vault held before the deposit.
+    # Shares are priced by what the vault held before the deposit, and issued for what arrives, as Enzyme does it: the
+    # denomination asset may keep a fee.
     supply: uint256 = self._supply()
-    shares: uint256 = 0
-    if supply == 0:
-        shares = math._mul_div(investment_amount, SHARES_UNIT, _DENOMINATION_UNIT, False)
-    else:
-        gav: uint256 = self._gav()
-        assert gav != 0, "comptroller: shares have no price, gross asset value is zero"
-        shares = math._mul_div(investment_amount, supply, gav, False)
+    worth: uint256 = _DENOMINATION_UNIT
+    priced: uint256 = SHARES_UNIT
+    if supply != 0:
+        worth = self._gav()
+        priced = supply
+        assert worth != 0, "comptroller: shares have no price, gross asset value is zero"
+    denomination: IERC20 = IERC20(getDenominationAsset)
+    before: uint256 = staticcall denomination.balanceOf(getVaultProxy)
+    assert extcall denomination.transferFrom(msg.sender, getVaultProxy, investment_amount, default_return_value=True)
+    received: uint256 = staticcall denomination.balanceOf(getVaultProxy) - before
+    shares: uint256 = math._mul_div(received, priced, worth, False)
     assert shares >= min_shares, "comptroller: shares issued below minimum"
-    assert extcall IERC20(getDenominationAsset).transferFrom(
-        msg.sender, getVaultProxy, investment_amount, default_return_value=True
-    )
     extcall EnzymeVault(getVaultProxy).mintShares(buyer, shares)
-    log SharesBought(buyer=buyer, investmentAmount=investment_amount, sharesIssued=shares, sharesReceived=shares)
+    log SharesBought(buyer=buyer, investmentAmount=received, sharesIssued=shares, sharesReceived=shares)
     return shares
 
 

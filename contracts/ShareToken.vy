@@ -106,8 +106,9 @@ def burn(holder: address, amount: uint256):
     pool_token._check_pool()
     guarded._check(holder, empty(address))
     shares: uint256 = self._shares(amount)
-    assert shares <= self.sharesOf[holder], "token: insufficient balance"
-    self._set_pot(self._current_pot() - amount)
+    pot: uint256 = self._current_pot()
+    assert shares <= self.sharesOf[holder] and amount <= pot, "token: insufficient balance"
+    self._set_pot(pot - amount)
     self.getTotalShares -= shares
     self.sharesOf[holder] -= shares
     self._tell(holder, empty(address), amount, shares)

@@ -17,6 +17,7 @@ from eth_abi.abi import decode
 from eth_utils import keccak
 
 from harness.chain import Account, Call, Chain, load_artifact
+from harness.chain.backend import contract_address
 from harness.errors import CallReverted
 from harness.units import RAY, Rounding, mul_div
 
@@ -417,6 +418,194 @@ def test_pool_serves_several_index_tokens(fund: Fund) -> None:
     assert (5, 0, 5) == (aweth.balance(ALICE), fund.ausdc.balance(ALICE), fund.weth.balance(fund.pool))
 
 
+# Pausing, blocking, growth with time: all kinds of token.
+
+KINDS = ("Erc20", "FeeToken", "IndexToken", "ShareToken", "OptInToken", "DebtToken")
+GROWING = KINDS[2:]
+
+
+def token_of(world: World, kind: str) -> Contract:
+    """A token of a kind, 10^6 of it Alice's; those of a pool's kinds have the owner as their pool."""
+    last: dict[str, tuple[object, ...]] = {"Erc20": (), "FeeToken": (10**16, CAROL.address)}
+    token = world.deploy(kind, "Token", "TKN", 6, *last.get(kind, (ZERO,)))
+    if kind in GROWING:
+        token.send(OWNER, "set_pool", OWNER.address)
+    token.send(OWNER, "mint", ALICE.address, 10**6)
+    return token
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "DebtToken"])
+def test_transfers_can_be_paused_and_go_on_again(world: World, kind: str) -> None:
+    token = token_of(world, kind)
+    token.send(ALICE, "approve", BOB.address, ENDLESS)
+    assert token.events(token.send(OWNER, "set_paused", True)) == [("PausedSet", True)]
+    assert "transfers are paused" in token.refusal(ALICE, "transfer", BOB.address, 1)
+    assert "transfers are paused" in token.refusal(BOB, "transferFrom", ALICE.address, BOB.address, 1)
+    token.send(OWNER, "set_paused", False)
+    token.send(ALICE, "transfer", BOB.address, 1000)
+    assert token.balance(BOB) in (990, 1000)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "DebtToken"])
+def test_an_address_can_be_blocked_from_sending_and_receiving(world: World, kind: str) -> None:
+    token = token_of(world, kind)
+    token.send(OWNER, "mint", BOB.address, 1000)
+    token.send(OWNER, "set_blocked", ALICE.address, True)
+    assert "sender is blocked" in token.refusal(ALICE, "transfer", BOB.address, 1)
+    assert "receiver is blocked" in token.refusal(BOB, "transfer", ALICE.address, 1)
+    token.send(BOB, "transfer", CAROL.address, 1)
+    token.send(OWNER, "set_blocked", ALICE.address, False)
+    token.send(BOB, "transfer", ALICE.address, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pausing_and_blocking_are_the_owners(world: World, kind: str) -> None:
+    token = token_of(world, kind)
+    assert "not the owner" in token.refusal(ALICE, "set_paused", True)
+    assert "not the owner" in token.refusal(ALICE, "set_blocked", BOB.address, True)
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_a_pool_neither_mints_nor_burns_what_is_paused(world: World, kind: str) -> None:
+    token = token_of(world, kind)
+    token.send(OWNER, "set_paused", True)
+    assert "transfers are paused" in token.refusal(OWNER, "mint", ALICE.address, 1)
+    assert "transfers are paused" in token.refusal(OWNER, "burn", ALICE.address, 1)
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_growth_is_the_owners_and_a_burn_the_pools(world: World, kind: str) -> None:
+    token = token_of(world, kind)
+    calls: tuple[tuple[Any, ...], ...] = (("accrue", 1), ("rebase_by", RAY), ("rebase_to", ALICE.address, 1))
+    for call in calls:
+        assert "not the owner" in token.refusal(BOB, *call)
+    assert "neither the owner nor the pool" in token.refusal(BOB, "mint", BOB.address, 1)
+    assert "not the pool" in token.refusal(ALICE, "burn", ALICE.address, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "after_a_year"),
+    # 5 % simple; and compounded, where Aave's rounding of the third term pays a little less than e^0.05 = 1.051271.
+    [("IndexToken", 1_050_000), ("ShareToken", 1_050_000), ("OptInToken", 1_050_000), ("DebtToken", 1_051_266)],
+)
+def test_balances_grow_with_time_at_the_yearly_rate(world: World, kind: str, after_a_year: int) -> None:
+    token = token_of(world, kind)
+    token.send(OWNER, "accrue", RAY // 20)
+    begun = world.chain.header(world.chain.head).timestamp
+    assert token.balance(ALICE) == 10**6
+    world.chain.mine_empty(timestamp=begun + 365 * 24 * 3600)
+    assert after_a_year == token.balance(ALICE) == token.read("totalSupply")
+    token.send(OWNER, "accrue", 0)
+    world.chain.mine_empty(timestamp=begun + 9 * 365 * 24 * 3600)
+    assert after_a_year == token.balance(ALICE)
+
+
+# FeeToken, ShareToken, OptInToken, DebtToken.
+
+
+def test_fee_token_tells_of_net_and_fee(world: World) -> None:
+    token = token_of(world, "FeeToken")
+    assert [("Transfer", *low(ALICE, BOB), 990), ("Transfer", *low(ALICE, CAROL), 9)] == token.events(
+        token.send(ALICE, "transfer", BOB.address, 999)
+    )
+    assert [("Transfer", *low(ALICE, BOB), 99)] == token.events(token.send(ALICE, "transfer", BOB.address, 99))
+    assert (10**6 - 999 - 99, 9) == (token.balance(ALICE), token.balance(CAROL))
+    assert "insufficient balance" in token.refusal(BOB, "transfer", ALICE.address, 1090)
+
+
+def test_no_token_takes_a_fee_of_more_than_everything(world: World) -> None:
+    data = load_artifact("FeeToken").deploy_data("Fee", "FEE", 6, 10**18 + 1, CAROL.address)
+    assert "more than everything" in world.mine(OWNER, None, data).revert_reason
+
+
+def test_share_token_moves_less_than_it_says(world: World) -> None:
+    token = token_of(world, "ShareToken")
+    token.send(OWNER, "rebase_by", RAY * 137 // 100)
+    assert (1_370_000, 1_370_000) == (token.balance(ALICE), token.read("totalSupply"))
+    receipt = token.send(ALICE, "transfer", BOB.address, 10_000)
+    # 10,000 / 1.37 is 7299.27: 7299 shares, worth 9999.63.
+    assert [("Transfer", *low(ALICE, BOB), 10_000), ("TransferShares", *low(ALICE, BOB), 7299)] == token.events(receipt)
+    assert (9_999, 1_360_000) == (token.balance(BOB), token.balance(ALICE))
+
+
+def test_share_token_can_be_slashed_and_set_to_a_balance(world: World) -> None:
+    token = token_of(world, "ShareToken")
+    token.send(OWNER, "mint", BOB.address, 3)
+    token.send(OWNER, "rebase_by", RAY * 9 // 10)
+    # A pot of 900,002 for 1,000,003 shares.
+    assert (899_999, 2) == (token.balance(ALICE), token.balance(BOB))
+    token.send(OWNER, "rebase_to", ALICE.address, 777_777)
+    assert 777_777 == token.balance(ALICE)
+    assert "no balance" in token.refusal(OWNER, "rebase_to", CAROL.address, 1)
+    assert "insufficient balance" in token.refusal(CAROL, "transfer", BOB.address, 5)
+
+
+def test_contracts_rebase_only_once_they_have_opted_in(world: World) -> None:
+    token, contract = token_of(world, "OptInToken"), world.token("OTHER", 6)
+    token.send(ALICE, "transfer", contract.address, 200_000)
+    token.send(OWNER, "rebase_by", RAY * 105 // 100)
+    assert (840_000, 200_000, 1_040_000) == (token.balance(ALICE), token.balance(contract), token.read("totalSupply"))
+    assert "has not opted in" in token.refusal(OWNER, "rebase_to", contract.address, 1)
+    assert "not the owner" in token.refusal(ALICE, "opt_in", contract.address)
+    before = token.balance(contract)
+    assert [("OptedIn", *low(contract))] == token.events(token.send(OWNER, "opt_in", contract.address))
+    assert before - token.balance(contract) in (0, 1)
+    assert "rebases already" in token.refusal(OWNER, "opt_in", contract.address)
+    assert "rebases already" in token.refusal(OWNER, "opt_in", ALICE.address)
+    token.send(OWNER, "rebase_to", contract.address, 300_000)
+    assert 300_000 == token.balance(contract)
+
+
+def test_debts_cannot_be_handed_over(world: World) -> None:
+    token = token_of(world, "DebtToken")
+    for call in (("transfer", BOB.address, 1), ("approve", BOB.address, 1)):
+        assert "cannot be handed over" in token.refusal(ALICE, *call)
+    assert "cannot be handed over" in token.refusal(BOB, "transferFrom", ALICE.address, BOB.address, 1)
+    assert token.read("allowance", ALICE.address, BOB.address) == 0
+
+
+def test_a_fund_borrows_and_repays(fund: Fund) -> None:
+    debt = fund.world.deploy("DebtToken", "Debt USDC", "vdUSDC", 6, fund.usdc.address)
+    debt.send(OWNER, "set_pool", fund.pool.address)
+    fund.deposit(ALICE, 1000)
+    receipt = fund.vault.send(MANAGER, "borrow", fund.pool.address, debt.address, 500)
+    assert [("Transfer", ZERO, *low(fund.vault), 500)] == debt.events(receipt)
+    assert (1500, 500) == (fund.usdc.balance(fund.vault), debt.balance(fund.vault))
+    debt.send(OWNER, "rebase_by", RAY * 11 // 10)
+    receipt = fund.vault.send(MANAGER, "repay", fund.pool.address, fund.usdc.address, 550, debt.address)
+    assert [("Transfer", *low(fund.vault), ZERO, 550)] == debt.events(receipt)
+    assert (950, 0) == (fund.usdc.balance(fund.vault), debt.balance(fund.vault))
+    over = (fund.pool.address, fund.usdc.address, 1, debt.address)
+    assert "insufficient balance" in fund.vault.refusal(MANAGER, "repay", *over)
+    for call in (("borrow", fund.pool.address, debt.address, 1), ("repay", *over)):
+        assert "not the owner" in fund.vault.refusal(ALICE, *call)
+
+
+# Batch.
+
+
+def test_an_account_makes_several_calls_at_once_as_itself() -> None:
+    batch, erc20 = load_artifact("Batch"), load_artifact("Erc20")
+    target = "0x" + contract_address(bytes.fromhex(BOB.address[2:]), 0).hex()
+    delegates = {ALICE.address: target}
+    chain = Chain(chain_id=1337, genesis_timestamp=1_704_067_200, accounts=EVERYBODY, delegates=delegates)
+    world = World(chain)
+    assert world.mine(BOB, None, batch.deploy_data()).contract_address.lower() == target
+    token = world.token("TKN", 0)
+    token.send(OWNER, "mint", ALICE.address, 10)
+
+    def calls(*amounts: int) -> bytes:
+        return batch.encode("execute", [(token.address, erc20.encode("transfer", BOB.address, raw)) for raw in amounts])
+
+    receipt = world.mine(ALICE, ALICE.address, calls(3, 4))
+    assert [("Transfer", *low(ALICE, BOB), 3), ("Transfer", *low(ALICE, BOB), 4)] == token.events(receipt)
+    failed = world.mine(ALICE, ALICE.address, calls(1, 3))
+    assert (False, "erc20: insufficient balance", 3) == (failed.succeeded, failed.revert_reason, token.balance(ALICE))
+    assert "not the account itself" in world.mine(BOB, ALICE.address, calls(1)).revert_reason
+    token.send(ALICE, "transfer", BOB.address, 1)
+    assert chain.code(ALICE.address) == bytes.fromhex("ef0100" + target[2:])
+
+
 # PriceFeed, Venue, ValueInterpreter.
 
 
@@ -561,10 +750,11 @@ def test_deposit_for_another_pays_from_the_caller(fund: Fund) -> None:
 
 
 def test_deposit_is_refused_below_the_minimum_or_without_tokens(fund: Fund) -> None:
-    assert "shares issued below minimum" in fund.comptroller.refusal(ALICE, "buyShares", 1, 10**12 + 1)
     assert "insufficient allowance" in fund.comptroller.refusal(ALICE, "buyShares", 1, 1)
     fund.usdc.send(ALICE, "approve", fund.comptroller.address, 1)
     assert "insufficient balance" in fund.comptroller.refusal(ALICE, "buyShares", 1, 1)
+    fund.usdc.send(OWNER, "mint", ALICE.address, 1)
+    assert "shares issued below minimum" in fund.comptroller.refusal(ALICE, "buyShares", 1, 10**12 + 1)
 
 
 def test_deposit_of_nothing_mints_nothing(fund: Fund) -> None:
@@ -652,6 +842,59 @@ def test_owner_replaces_the_accessor(fund: Fund) -> None:
     assert [("TrackedAssetAdded", fund.weth.address.lower())] == fund.vault.events(receipt)
     assert [] == fund.vault.events(fund.vault.send(CAROL, "addTrackedAsset", fund.weth.address))
     assert "not the accessor" in fund.comptroller.refusal(ALICE, "buyShares", 0, 0)
+
+
+def replaced(fund: Fund) -> Contract:
+    address = fund.deployer.read("replace_accessor", fund.vault.address, sender=MANAGER)
+    receipt = fund.deployer.send(MANAGER, "replace_accessor", fund.vault.address)
+    assert [("AccessorSet", fund.comptroller.address.lower(), address.lower())] == fund.vault.events(receipt)
+    assert [log.address for log in receipt.logs] == [fund.vault.address]
+    return Contract(fund.world, "Comptroller", address)
+
+
+def test_a_new_accessor_takes_over_and_the_old_one_can_only_talk(fund: Fund) -> None:
+    fund.deposit(ALICE, 100)
+    assert "not the fund's owner" in fund.deployer.refusal(ALICE, "replace_accessor", fund.vault.address)
+    new, old = replaced(fund), fund.comptroller
+    views = ("getVaultProxy", "getDenominationAsset", "getValueInterpreter", "getFundDeployer", "calcGav")
+    assert [old.read(view) for view in views] == [new.read(view) for view in views]
+    assert new.address == fund.vault.read("getAccessor")
+    fund.usdc.send(OWNER, "mint", BOB.address, 10)
+    for comptroller in (old, new):
+        fund.usdc.send(BOB, "approve", comptroller.address, 10)
+    assert "not the accessor" in old.refusal(BOB, "buyShares", 10, 0)
+    assert "not the accessor" in old.refusal(ALICE, "redeemSharesInKind", ALICE.address, 1, [], [])
+    assert "not the accessor" in old.refusal(MANAGER, "charge_fee", BOB.address, 1, False)
+    receipt = old.send(BOB, "announce", 7, 8)
+    assert [("SharesBought", *low(BOB), 7, 8, 8)] == old.events(receipt)
+    assert len(receipt.logs) == 1
+    new.send(BOB, "buyShares", 10, 0)
+    assert 10 * 10**12 == fund.vault.balance(BOB)
+
+
+def test_a_fee_is_charged_in_shares_for_nothing(fund: Fund) -> None:
+    fund.deposit(ALICE, 100)
+    shares = 3 * 10**18 // 2
+    assert "not the fund's owner" in fund.comptroller.refusal(ALICE, "charge_fee", CAROL.address, shares, True)
+    receipt = fund.comptroller.send(MANAGER, "charge_fee", CAROL.address, shares, False)
+    assert [] == fund.comptroller.events(receipt)
+    receipt = fund.comptroller.send(MANAGER, "charge_fee", CAROL.address, shares, True)
+    assert [("SharesBought", *low(CAROL), 1_500_000, shares, shares)] == fund.comptroller.events(receipt)
+    assert (2 * shares, 100) == (fund.vault.balance(CAROL), fund.usdc.balance(fund.vault))
+
+
+def test_shares_are_issued_for_what_a_fee_on_transfers_leaves(world: World) -> None:
+    token = world.deploy("FeeToken", "Fee", "FEE", 6, 10**16, CAROL.address)
+    fund = set_up_fund(world)
+    arguments: tuple[Any, ...] = (MANAGER.address, "Fee Fund", "FEEFUND", token.address, [])
+    _, comptroller = fund.deployer.read("create_fund", *arguments, sender=OWNER)
+    fund.deployer.send(OWNER, "create_fund", *arguments)
+    accessor = Contract(world, "Comptroller", comptroller)
+    token.send(OWNER, "mint", ALICE.address, 2000)
+    token.send(ALICE, "approve", comptroller, ENDLESS)
+    for _ in range(2):
+        receipt = accessor.send(ALICE, "buyShares", 1000, 0)
+        assert [("SharesBought", *low(ALICE), 990, 990 * 10**12, 990 * 10**12)] == accessor.events(receipt)
 
 
 def test_redemption_pays_each_tracked_asset_in_order(fund: Fund) -> None:
@@ -814,6 +1057,16 @@ def test_erc4626_manager_moves_assets_out(plain: Plain) -> None:
     assert (4, 6, 10) == (plain.usdc.balance(CAROL), plain.vault.read("totalAssets"), plain.vault.balance(ALICE))
     assert "not the manager" in plain.vault.refusal(ALICE, "transfer_out", plain.usdc.address, 1, ALICE.address)
     assert "insufficient balance" in plain.vault.refusal(MANAGER, "transfer_out", plain.usdc.address, 7, CAROL.address)
+
+
+def test_erc4626_fee_is_charged_in_shares_for_nothing(plain: Plain) -> None:
+    plain.deposit(ALICE, 100)
+    assert "not the manager" in plain.vault.refusal(ALICE, "charge_fee", CAROL.address, 5, True)
+    assert len(plain.vault.send(MANAGER, "charge_fee", CAROL.address, 5, False).logs) == 1
+    receipt = plain.vault.send(MANAGER, "charge_fee", CAROL.address, 5, True)
+    assert ("Deposit", *low(plain.vault, CAROL), 5, 5) == plain.vault.events(receipt)[-1]
+    assert (10, 110) == (plain.vault.balance(CAROL), plain.vault.read("totalSupply"))
+    assert plain.vault.read("totalAssets") == 100
 
 
 def test_donation_lets_the_first_depositor_take_what_others_deposit(plain: Plain) -> None:

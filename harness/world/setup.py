@@ -37,7 +37,6 @@ UNLIMITED = 2**256 - 1
 BATCH = load_artifact("Batch")
 BATCH_GAS = 40_000_000
 ERC20 = load_artifact("Erc20")
-INDEX_TOKEN = load_artifact("IndexToken")
 PRICE_FEED = load_artifact("PriceFeed")
 POOL = load_artifact("Pool")
 VENUE = load_artifact("Venue")
