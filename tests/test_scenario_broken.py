@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ScenarioError
+from harness.errors import Location, ScenarioError
 from harness.scenario.loader import load
 
 FOLDER = Path(__file__).parent / "broken"
@@ -316,7 +316,239 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
         (1, 51, "found no breaks", None),
     ),
     "known_as_word": ((1, 8, "found 'breaks'", None),),
+    "transaction_of_nothing": ((9, 5, "the transaction is empty", None),),
+    "transaction_is_a_mapping": ((8, 18, "found a mapping", None),),
+    "transaction_of_two_callers": (
+        (10, 26, "a call by bob in a transaction of alice", None),
+        (11, 26, "a call by carol in a transaction of alice", None),
+    ),
+    "transaction_with_a_trade": (
+        (10, 9, "'supply' cannot stand inside a transaction", None),
+        (11, 9, "'charge_fee' cannot stand inside a transaction", None),
+        (12, 9, "'transaction' cannot stand inside a transaction", None),
+    ),
+    "transaction_call_refused": (
+        (10, 9, "'refused' cannot stand inside a transaction", None),
+        (12, 9, "'note' cannot stand inside a transaction", None),
+        (14, 9, "'expect' cannot stand inside a transaction", None),
+    ),
+    "transaction_mint_on_enzyme": ((8, 19, "'mint' is not possible on enzyme", None),),
+    "transaction_emits_too_early": ((10, 41, "there is no accessor 2: by then there is only the first", None),),
+    "transaction_call_misspelt": ((8, 19, "unknown step 'depositt'", "deposit"),),
+    "reorg_without_a_depth": ((9, 5, "'reorg' lacks 'depth'", None),),
+    "reorg_with_nothing": ((9, 5, "'reorg' lacks 'depth'", None),),
+    "reorg_of_no_depth": ((9, 20, "'0' is out of range", None),),
+    "reorg_too_deep": ((9, 20, "'65' is out of range", None),),
+    "reorg_of_the_set_up": ((9, 20, "a depth of 2 reaches into the set-up blocks: the head is 3", None),),
+    "reorg_right_at_the_start": ((8, 20, "a depth of 1 reaches into the set-up blocks: the head is 2", None),),
+    "reorg_lacks_a_block": ((11, 5, "the reorg does not say what becomes of block 3, block 5", None),),
+    "reorg_lacks_a_transaction": ((12, 5, "the reorg does not say what becomes of 3/1, 3/3", None),),
+    "reorg_names_an_empty_block": ((10, 41, "block 4 holds no transaction", None),),
+    "reorg_names_a_block_that_stays": ((11, 33, "block 4 is none of those that go", None),),
+    "reorg_names_a_block_to_come": ((10, 33, "block 5 is none of those that go", None),),
+    "reorg_names_a_third_of_two": ((11, 40, "block 3 has only 2 transactions", None),),
+    "reorg_names_a_block_twice": ((10, 33, "block 4 is named twice, first in line 10, column 44", None),),
+    "reorg_names_a_transaction_twice": ((11, 41, "3/2 is named twice, first in line 11, column 30", None),),
+    "reorg_counts_a_transaction_as_one": ((11, 35, "block 3 has only one transaction", None),),
+    "reorg_places_wrongly": (
+        (9, 30, "found 'one'", None),
+        (9, 35, "'3/0': transactions count from 1", None),
+        (9, 40, "found '3/x'", None),
+        (9, 45, "found '3.5'", None),
+        (9, 50, "found a list", None),
+    ),
+    "reorg_place_as_number": ((9, 29, "found '3'", None),),
+    "reorg_moves_below_the_fork": ((10, 30, "block 3 is not replaced, so nothing can be moved to it", None),),
+    "reorg_moves_too_far": ((10, 30, "this makes more than 100000 blocks", None),),
+    "reorg_moves_as_list": ((9, 29, "found a list", None),),
+    "reorg_moves_to_nowhere": ((9, 33, "found 'later'", None),),
+    "reorg_moves_one_block_twice": ((10, 36, "'4' stands here twice, first in line 10", None),),
+    "reorg_adds_a_sync": (
+        (13, 11, "'sync' cannot stand inside what a reorg adds", None),
+        (14, 11, "'wait' cannot stand inside what a reorg adds", None),
+        (15, 11, "'reorg' cannot stand inside what a reorg adds", None),
+    ),
+    "reorg_adds_with_expect": ((14, 11, "'expect' cannot stand inside what a reorg adds", None),),
+    "reorg_adds_a_trade_unsynced": ((15, 11, "a supply after the flow of block 3, line 14, which no sync", None),),
+    "reorg_adds_too_many": ((9, 5, "this makes more than 100000 blocks", None),),
+    "reorg_refused": ((10, 5, "'reorg' cannot be refused", None),),
+    "reorg_in_a_block": ((8, 13, "'reorg' cannot stand inside a block", None),),
+    "reorg_key_misspelt": ((9, 23, "unknown key 'dropped' in 'reorg'", "drop"),),
+    "reorg_of_the_branch_that_went": ((11, 30, "block 3 holds no transaction", None),),
+    "reorg_takes_an_accessor_away": ((10, 5, "the emit of line 9 is mined again in block 4, where there", None),),
+    "reorg_takes_a_flow_back": ((12, 5, "a supply after the flow of block 3, line 8, which no sync", None),),
+    "sync_ends_before_a_trade_mined_again": (
+        (12, 23, "the sync ends at block 4, before the trade of block 5, lin", None),
+    ),
+    "charge_fee_in_percent": ((9, 26, "'10%' is no exact amount", None),),
+    "charge_fee_to_nobody": ((9, 5, "'charge_fee' lacks 'receiver'", None),),
+    "charge_fee_with_another_event": ((9, 54, "unknown event 'deposits'", "deposit"),),
+    "replace_accessor_with_keys": ((8, 24, "unknown key 'by' in 'replace_accessor'", None),),
+    "replace_accessor_on_erc4626": ((8, 5, "'replace_accessor' is not possible on erc4626", None),),
+    "emit_of_an_accessor_to_come": (
+        (8, 35, "there is no accessor 2: by then there is only the first", None),
+        (10, 35, "there is no accessor 3: by then there are only 2", None),
+    ),
+    "emit_of_no_accessor": ((8, 35, "'0' is out of range", None),),
+    "emit_on_erc4626": ((8, 5, "'emit' is not possible on erc4626", None),),
+    "emit_in_percent": (
+        (8, 46, "'5%' is no exact amount", None),
+        (8, 58, "'all' is no exact amount", None),
+    ),
+    "emit_lacks_everything": ((8, 5, "'emit' lacks 'caller', 'accessor', 'assets', 'shares'", None),),
+    "pause_of_an_unknown_token": ((8, 20, "unknown token 'USCD'", "USDC"),),
+    "pause_in_words": ((8, 34, "found 'no'", None),),
+    "pause_of_the_vault": ((8, 33, "nobody can be called 'vault': the harness calls an address", None),),
+    "accrue_on_a_plain_token": ((8, 21, "USDC is a plain token", None),),
+    "accrue_backwards": ((8, 34, "'-5%' is negative", None),),
+    "accrue_without_a_rate": ((8, 5, "'accrue' lacks 'rate'", None),),
+    "accrue_in_words": (
+        (8, 34, "found '5 percent'", None),
+        (9, 34, "'1e3' is a floating-point number", None),
+        (10, 34, "'1001' is out of range", None),
+        (11, 34, "'0.0000000000000000000000000001' has too many decimals", None),
+    ),
+    "opt_in_of_an_index_token": ((8, 21, "aUSDC is an index_rebase token", None),),
+    "rebase_of_a_debt_token": ((8, 21, "vdUSDC is a debt token", "aUSDC"),),
+    "borrow_before_a_sync": (
+        (8, 5, "a borrow before a sync", None),
+        (8, 5, "there is nothing to borrow against: nothing was supplied b", None),
+    ),
+    "borrow_before_a_supply": ((10, 5, "there is nothing to borrow against: nothing was supplied b", None),),
+    "borrow_after_an_unsynced_flow": ((12, 5, "a borrow after the flow of block 5, line 11, which no sync", None),),
+    "borrow_after_an_unsynced_rebase": ((12, 5, "a borrow after the rebase of aUSDC in line 11, which no sy", None),),
+    "borrow_in_percent": ((11, 22, "'40%' is no exact amount", None),),
+    "borrow_another_token": ((11, 22, "'40 aUSDC' is in aUSDC", None),),
+    "borrow_without_a_debt_token": ((11, 5, "there is no debt token of the reserve", None),),
+    "borrow_of_an_index_token": ((11, 31, "aUSDC is an index_rebase token", "vdUSDC"),),
+    "borrow_of_one_of_two": (
+        (14, 5, "'borrow' lacks 'debt', and there are several debt tokens", None),
+        (15, 31, "wDebt is of WETH, not of the reserve USDC", None),
+    ),
+    "borrow_on_erc4626": ((10, 5, "'borrow' is not possible on erc4626", None),),
+    "borrow_at_a_new_position": (
+        (11, 35, "found 'new'", None),
+        (12, 35, "there is no position 2: at most 1 can have been opened by", None),
+    ),
+    "repay_before_a_borrow": ((11, 5, "there is nothing to repay: no vdUSDC was borrowed before", None),),
+    "repay_what_a_reorg_took": ((13, 5, "there is nothing to repay: no vdUSDC was borrowed before", None),),
+    "deposit_into_a_third_vault": ((8, 48, "unknown vault 'third'", None),),
+    "redeem_of_the_second_for_another": ((9, 47, "nobody redeems another's shares of the second fund", "alice"),),
+    "redeem_assets_of_the_second": ((9, 40, "the second fund holds nothing but the reserve", None),),
+    "redeem_assets_on_erc4626": ((9, 40, "only enzyme pays chosen assets out", None),),
+    "redeem_assets_wrongly": (
+        (9, 48, "no assets are chosen", None),
+        (10, 48, "found 'USDC'", None),
+        (11, 55, "unknown token 'USCD'", "USDC"),
+        (11, 61, "USDC stands here twice", None),
+    ),
+    "fee_on_a_plain_token": ((3, 23, "USDC takes a fee but is a plain token", None),),
+    "fee_of_everything": ((3, 51, "'100%' leaves nothing", None),),
+    "fee_negative": ((3, 51, "'-1%' is negative", None),),
+    "underlying_of_a_share_rebase": ((4, 43, "aUSDC has an underlying but is a share_rebase token", None),),
+    "reserve_is_a_debt": ((6, 32, "the reserve vdUSDC is a debt token", None),),
+    "supply_into_a_debt": ((10, 31, "vdUSDC is a debt token", "aUSDC"),),
+    "crash_without_a_number": ((9, 5, "'crash' lacks 'after'", None),),
+    "crash_at_nothing": ((9, 20, "'0' is out of range", None),),
+    "crash_at_the_end": ((10, 5, "nothing syncs after this crash", None),),
+    "crash_twice": ((10, 5, "a second crash before anything syncs after the one of line", None),),
+    "crash_refused": ((10, 5, "'crash' cannot be refused", None),),
+    "node_profile_unknown": ((9, 21, "unknown profile 'range_cap'", "range-cap"),),
+    "node_profile_takes_no_such_number": (
+        (9, 32, "profile 'range-cap' takes no 'logs'", None),
+        (10, 31, "profile 'shuffled' takes no 'times'", None),
+    ),
+    "node_number_without_a_profile": ((9, 12, "'blocks' without a profile", None),),
+    "node_hole_without_a_block": ((9, 12, "profile 'hole' lacks 'block'", None),),
+    "node_says_two_things": (
+        (9, 21, "'profile' beside 'head'", None),
+        (10, 31, "'after' beside 'profile'", None),
+    ),
+    "node_hook_of_half": (
+        (9, 5, "'node' lacks 'steps' beside 'after'", None),
+        (10, 5, "'node' lacks 'after' beside 'steps'", None),
+    ),
+    "node_hook_of_nothing": ((9, 22, "there are no steps to mine", None),),
+    "node_hook_with_a_sync": (
+        (12, 11, "'sync' cannot stand inside a node's steps", None),
+        (13, 11, "'node' cannot stand inside a node's steps", None),
+        (15, 11, "'expect' cannot stand inside a node's steps", None),
+    ),
+    "node_hook_of_a_wrong_reorg": ((9, 55, "block 4 is none of those that go", None),),
+    "node_hook_is_never_mined": ((10, 5, "a node step before anything syncs after the one of line 9,", None),),
+    "node_at_the_end": ((10, 5, "nothing syncs after this node step", None),),
+    "node_hook_at_the_end": ((10, 5, "nothing syncs after this node step", None),),
+    "node_head_beyond_the_head": ((9, 18, "block 4 is beyond the head, which is 3 at the next operati", None),),
+    "node_with_a_word": ((9, 11, "found 'shuffled'", None),),
+    "node_number_of_nothing": ((9, 40, "'0' is out of range", None),),
+    "correct_accounts_beyond_the_head": ((9, 35, "block 4 is beyond the head, which is 3 then", None),),
+    "correct_accounts_with_a_cycle": ((9, 24, "unknown key 'cycle' in 'correct_accounts'", None),),
+    "variants_of_nothing": ((1, 1, "found nothing", None),),
+    "variants_as_mapping": ((1, 11, "found a mapping", None),),
+    "variants_without_an_id": ((1, 12, "the row lacks 'id'", None),),
+    "variants_of_one_id": ((3, 10, "the id 'a' stands here twice, first in line 2", None),),
+    "variants_ids_wrongly": (
+        (2, 10, "'a/b' is no id", None),
+        (3, 10, "found a list", None),
+    ),
+    "variants_of_unlike_keys": (
+        (3, 5, "row 'b' lacks 'chunk'", None),
+        (4, 23, "the first row has no 'chunks'", "chunk"),
+        (5, 5, "found 'five'", None),
+    ),
+    "variants_key_unused": ((1, 20, "nothing uses 'chunk'", None),),
+    "variants_name_unknown": ((10, 19, "no variant has '$chunks'", "$chunk"),),
+    "variants_are_not_there": ((9, 19, "'$chunk' stands for a variant's value, and there are no va", None),),
+    "variants_value_wrong": (
+        (2, 20, "'0' is out of range ($chunk of line 12, line 14)", None),
+        (3, 28, "nobody can be called 'vault': the harness calls an address", None),
+    ),
+    "variants_key_is_no_name": ((1, 20, "'5' is no variant's key", None),),
+    "variants_wrong_with_one_row_only": ((3, 18, "block 4 is beyond the head, which is 3 then ($end of line", None),),
+    "include_of_nothing": ((1, 10, "no file is included", None),),
+    "include_of_what_is_not_there": (
+        (1, 11, "'_parts/nowhere.yaml': there is no such file", None),
+        (1, 32, "'_parts': this is a folder", None),
+    ),
+    "include_from_outside": (
+        (1, 11, "'../scenario_samples.py' lies outside the scenarios' folde", None),
+        (1, 35, "'/etc/passwd' is an absolute path", None),
+        (1, 48, "'C:\\\\x.yaml' has a backslash", None),
+        (1, 61, "'$file': variants do not choose what is included", None),
+    ),
+    "include_itself": ((1, 10, "include_itself.yaml includes itself: include_itself.yaml -", None),),
+    "include_as_mapping": ((1, 10, "found a mapping", None),),
+    "defaults_of_an_unknown_step": (
+        (1, 12, "unknown step 'depositt'", "deposit"),
+        (1, 39, "'block' takes no defaults", None),
+        (1, 50, "'mine' takes no defaults", None),
+    ),
+    "defaults_of_an_unknown_key": ((1, 22, "unknown key 'calller' in 'deposit'", "caller"),),
+    "defaults_that_nothing_uses": (
+        (1, 22, "no 'deposit' step uses this", None),
+        (1, 45, "no 'redeem' step uses this", None),
+    ),
+    "defaults_wrong": (
+        (1, 26, "'0' is out of range", None),
+        (1, 30, "no defaults for 'deposit'", None),
+    ),
+    "defaults_as_list": ((1, 11, "found a list", None),),
 }
+
+ELSEWHERE: dict[str, tuple[tuple[str, int, int, str, str | None], ...]] = {
+    "include_in_a_circle": (
+        ("_parts/back.yaml", 1, 11, "_parts/circle.yaml includes itself: _parts/circle.yaml ->", None),
+        ("_parts/back.yaml", 1, 24, "include_in_a_circle.yaml includes itself: include_in_a_cir", None),
+    ),
+    "include_with_problems": (
+        ("_parts/wrong.yaml", 1, 1, "'title' cannot be included", None),
+        ("_parts/wrong.yaml", 2, 1, "'variants' cannot be included", None),
+        ("_parts/wrong.yaml", 3, 1, "unknown key 'tokenz' in the scenario", "tokens"),
+        ("_parts/wrong.yaml", 5, 5, "unknown step 'depositt'", "deposit"),
+        ("_parts/wrong.yaml", 6, 19, "'0' is out of range", None),
+    ),
+}
+"""Files in which the problems stand in what they include."""
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -332,5 +564,19 @@ def test_each_problem_stands_at_its_place_with_its_suggestion(name: str) -> None
         assert problem.location.file == f"{name}.yaml"
 
 
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+def test_problems_of_what_is_included_stand_in_its_own_file(name: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load(FOLDER / f"{name}.yaml", name=f"{name}.yaml")
+    places = [(problem.location, problem.suggestion) for problem in caught.value.problems]
+    expected = [
+        (Location(file=file, line=line, column=column), suggestion)
+        for file, line, column, _, suggestion in ELSEWHERE[name]
+    ]
+    assert expected == places
+    for (_, _, _, part, _), problem in zip(ELSEWHERE[name], caught.value.problems, strict=True):
+        assert part in problem.message
+
+
 def test_corpus_and_table_are_the_same() -> None:
-    assert sorted(EXPECTED) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    assert sorted([*EXPECTED, *ELSEWHERE]) == sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -252,17 +252,17 @@ class _Walk:
         for place in (*step.drop, *step.keep, *(place for place, _ in step.move)):
             held = self._count(place.block)
             if not common < place.block <= head:
-                gone = f"block {head}" if step.depth == 1 else f"blocks {common + 1} to {head}"
+                gone = f"block {head}" if step.depth == 1 else f"one of blocks {common + 1} to {head}"
                 self.report(
                     place.location,
                     f"block {place.block} is none of those that go",
-                    f"one of {gone}, which this replaces",
+                    f"{gone}, which this replaces",
                 )
             elif held == 0:
                 self.report(place.location, f"block {place.block} holds no transaction", "no word of it")
             elif place.transaction is not None and place.transaction > held:
                 most = "one transaction" if held == 1 else f"{held} transactions"
-                self.report(place.location, f"block {place.block} has only {most}", f"1 to {held}")
+                self.report(place.location, f"block {place.block} has only {most}", f"up to {place.block}/{held}")
             else:
                 for each in transactions_of(place, held):
                     if each in named:
@@ -418,10 +418,10 @@ class _Walk:
 
     def _emit(self, step: Emit, entry: Entry) -> None:
         if step.accessor > self._accessors:
-            there = "only the first" if self._accessors == 1 else f"only {self._accessors}"
+            there = "is only the first" if self._accessors == 1 else f"are only {self._accessors}"
             self.report(
                 entry.places.get("accessor", entry.location),
-                f"there is no accessor {step.accessor}: by then there is {there}",
+                f"there is no accessor {step.accessor}: by then there {there}",
                 f"1 to {self._accessors}" if self._accessors > 1 else "1, or a replace_accessor step before it",
             )
 

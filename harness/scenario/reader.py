@@ -168,7 +168,7 @@ class Reader(Expectations):
                 self.problem(key, f"no defaults for {quoted(name)}", "a mapping of its keys")
             else:
                 found = self.attempt(
-                    self.keyed, value, [replace(k, required=False) for k in lang.VERB[name].keys], name
+                    self.keyed, value, [replace(k, required=False) for k in lang.VERB[name].keys], repr(name)
                 )
                 self.defaults[name] = found or {}
 
@@ -482,6 +482,8 @@ class Reader(Expectations):
                 f"{quoted(verb.name)} is not possible on {self.kind}",
                 f"one of: {listed(v.name for v in lang.VERBS if self.kind in v.vaults)}",
             )
+            self._body(verb, key, body, extras)  # its other problems
+            return Entry(location=key.location, verb=verb)
         return self._body(verb, key, body, extras)
 
     def _stranger(self, name: str, key: Node, verbs: Sequence[str], expects: bool) -> None:
@@ -591,8 +593,7 @@ class Reader(Expectations):
         places = {name.text: value.location for name, value in body.pairs if name.kind == "scalar"}
         if any(k.required and k.name not in values for k in verb.keys):
             return nothing
-        written = {name.text for name, _ in body.pairs}
-        if any(k.name in written and k.name not in values and verb.step in (Reorg, NodeStep) for k in verb.keys):
+        if verb.step in (Reorg, NodeStep) and any(name.text not in values for name, _ in body.pairs):
             return nothing
         self._complete(verb, values, {name.text: (name, value) for name, value in body.pairs}, key)
         inner: tuple[Entry, ...] = ()
