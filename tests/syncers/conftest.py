@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 from eth_abi import encode
-from eth_utils import keccak, to_checksum_address
+from eth_bloom import BloomFilter
+from eth_utils import keccak, to_canonical_address, to_checksum_address
+from rlp import encode as rlp_encode
+from trie import HexaryTrie
 
 from harness.books import BookedTrade, Books, book_trade, dump_books, load_books
 from harness.books.records import AssetIdentifier, BalanceUpdate
@@ -24,6 +27,7 @@ CHAIN_ID = 1337
 GENESIS = datetime(2024, 1, 1, tzinfo=UTC)
 BLOCK_TIME = 12
 DEPLOYED = 2
+NOBODY = "0x" + "00" * 20
 
 
 def address(name: str) -> str:
@@ -69,9 +73,12 @@ class FakeView:
     now: datetime
     chunk: int | None
     calls: Counter[str]
-    web3: None = None
     spoil: Any = None
     """What a test does to the log receipts of a `get_logs`."""
+
+    @property
+    def web3(self) -> FakeWeb3:
+        return FakeWeb3(self)
 
     def get_logs(self, addresses: Any, topics: Any, start_block: int, end_block: int) -> list[Any]:
         self.calls["get_logs"] += 1
@@ -94,11 +101,27 @@ class FakeView:
 
     def header(self, block: int) -> FakeHeader:
         self.calls["header"] += 1
-        assert block <= self.end_block
+        assert block <= max(self.end_block, self.head)
         return self.world.headers[block]
 
     def code(self, address: str, block: int | None = None) -> bytes:
         return b""
+
+
+@dataclass
+class FakeWeb3:
+    """Knows receipts, and nothing else."""
+
+    view: FakeView
+
+    @property
+    def provider(self) -> FakeWeb3:
+        return self
+
+    def make_request(self, method: str, params: list[str]) -> dict[str, Any]:
+        assert method == "eth_getBlockReceipts"
+        self.view.calls["receipts"] += 1
+        return {"jsonrpc": "2.0", "id": 1, "result": self.view.world.receipts(int(params[0], 16))}
 
 
 def _matches(topics: Sequence[bytes], wanted: Sequence[Any]) -> bool:
@@ -131,6 +154,8 @@ class World:
         self.dust: dict[AssetIdentifier, Dust] = {}
         self.headers: dict[int, FakeHeader] = {}
         self.logs: dict[int, list[dict[str, Any]]] = {}
+        self.sizes: dict[int, list[int]] = {}
+        """How many logs each transaction of a block has."""
         self.balances: Counter[tuple[str, str]] = Counter()
         self.prices = {"USDC": 10**8, "aUSDC": 10**8, "WETH": 1600 * 10**8}
         self.rounds = {symbol: (1, int(GENESIS.timestamp())) for symbol in self.prices}
@@ -139,8 +164,10 @@ class World:
         self.wait = 0
         self.block()
         self.block()
-        own = {"enzyme": self._new_funds, "erc4626": self._new_vaults}[self.kind]()
-        self.block(own)
+        self.block(self.deployment())
+
+    def deployment(self) -> list[RawLog]:
+        return {"enzyme": self._new_funds, "erc4626": self._new_vaults}[self.kind]()
 
     def _new_funds(self) -> list[RawLog]:
         signature, types = "NewFundCreated(address,address,address)", ["address", "address"]
@@ -164,8 +191,6 @@ class World:
         number = len(self.headers)
         parent = self.headers[number - 1].timestamp if number else int(GENESIS.timestamp()) - BLOCK_TIME
         digest = hashlib.sha256(f"{number} {self.salt}".encode()).digest()
-        self.headers[number] = FakeHeader(number, digest, parent + BLOCK_TIME + self.wait)
-        self.wait = 0
         receipts: list[dict[str, Any]] = []
         for at, transaction in enumerate(transactions):
             for log in transaction:
@@ -182,8 +207,63 @@ class World:
                     }
                 )
         self.logs[number] = receipts
+        self.sizes[number] = [len(transaction) for transaction in transactions]
+        bloom = BloomFilter()
+        for log in receipts:
+            bloom.extend([to_canonical_address(log["address"]), *log["topics"]])
+        self.headers[number] = FakeHeader(
+            number=number,
+            hash=digest,
+            timestamp=parent + BLOCK_TIME + self.wait,
+            parent_hash=self.headers[number - 1].hash if number else b"",
+            logs_bloom=int(bloom).to_bytes(256, "big"),
+            receipts_root=self._receipts_root(number),
+        )
+        self.wait = 0
         self.states.append((copy.copy(self.balances), dict(self.prices), dict(self.rounds), self.accessor))
         return number
+
+    def fork(self, first: int) -> None:
+        """Forget the blocks from this one on; those that are mined now are another branch's."""
+        for block in range(first, len(self.headers)):
+            del self.headers[block], self.logs[block], self.sizes[block]
+        del self.states[first:]
+        balances, prices, rounds, self.accessor = self.states[-1]
+        self.balances, self.prices, self.rounds = copy.copy(balances), dict(prices), dict(rounds)
+        self.salt += "'"
+
+    def receipts(self, number: int) -> list[dict[str, Any]]:
+        """A block's receipts as JSON; the first is of a typed transaction."""
+        logs, found = iter(self.logs[number]), []
+        for at, size in enumerate(self.sizes[number]):
+            own = [next(logs) for _ in range(size)]
+            found.append(
+                {
+                    "status": "0x1",
+                    "cumulativeGasUsed": hex(21_000 * (at + 1)),
+                    "logsBloom": "0x" + "00" * 256,
+                    "type": "0x0" if at else "0x2",
+                    "transactionHash": "0x" + hashlib.sha256(f"{number}/{at}".encode()).hexdigest(),
+                    "logs": [
+                        {
+                            "address": log["address"].lower(),
+                            "topics": ["0x" + one.hex() for one in log["topics"]],
+                            "data": "0x" + log["data"].hex(),
+                        }
+                        for log in own
+                    ],
+                }
+            )
+        return found
+
+    def _receipts_root(self, number: int) -> bytes:
+        tree, logs = HexaryTrie({}), iter(self.logs[number])
+        for at, size in enumerate(self.sizes[number]):
+            own = [next(logs) for _ in range(size)]
+            listed = [[to_canonical_address(one["address"]), one["topics"], one["data"]] for one in own]
+            body = rlp_encode([1, 21_000 * (at + 1), bytes(256), listed])
+            tree[rlp_encode(at)] = body if at else b"\x02" + body
+        return bytes(tree.root_hash)
 
     def blocks(self, count: int) -> None:
         for _ in range(count):
@@ -199,7 +279,13 @@ class World:
         moved = [self.transfer(self.reserve, payer_address, self.vault, raw - fee)] if raw else []
         if fee:
             moved.append(self.transfer(self.reserve, payer_address, address("fees"), fee))
-        return [*moved, self.deposit_event(raw, payer_address, owner_address)]
+        return [*moved, *self.shares(raw, owner_address), self.deposit_event(raw, payer_address, owner_address)]
+
+    def shares(self, raw: int, owner: str) -> list[RawLog]:
+        """Shares minted to an owner; burned if there are less than none."""
+        self.balances["supply", self.vault] += raw
+        parties = [NOBODY, owner] if raw >= 0 else [owner, NOBODY]
+        return [event(self.vault, "Transfer(address,address,uint256)", parties, ["uint256"], [abs(raw)])]
 
     def deposit_event(self, raw: int, payer: str, owner: str, accessor: str | None = None) -> RawLog:
         if self.kind == "enzyme":
@@ -212,7 +298,8 @@ class World:
         self, legs: Sequence[tuple[AssetIdentifier, int]], owner: str = "alice", receiver: str | None = None
     ) -> list[RawLog]:
         owner_address, receiver_address = address(owner), address(receiver or owner)
-        moved = [self.transfer(token, self.vault, receiver_address, raw) for token, raw in legs if raw]
+        moved = self.shares(-1, owner_address)
+        moved += [self.transfer(token, self.vault, receiver_address, raw) for token, raw in legs if raw]
         if self.kind == "enzyme":
             signature = "SharesRedeemed(address,address,uint256,address[],uint256[])"
             types, values = (
@@ -256,6 +343,8 @@ class World:
                 return "EXAMPLE"
             case "getAccessor":
                 return accessor.lower()
+            case "totalSupply":
+                return balances["supply", to]
             case "balanceOf":
                 return balances[to, arguments[0]]
             case "latestRoundData":

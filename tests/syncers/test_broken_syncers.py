@@ -125,7 +125,7 @@ def after_a_failure(world: Any, name: str) -> Books:
         return found
 
     view.spoil = spoil
-    with pytest.raises(ConnectionError):
+    with pytest.raises(SyncRefused, match="the node failed"):
         world.syncer(name).sync_treasury(view, books, world.time(world.head))
     return world.synced(books, world.syncer(name))
 

@@ -145,6 +145,7 @@ class Holdings:
         reserves = self.books.portfolio.reserves
         if all(record.asset.identifier != asset.identifier for record in reserves.values()):
             reserves[asset.identifier] = ReservePosition(asset=asset)
+            self._of_asset.pop(asset.identifier, None)
         return self.of_asset(asset.identifier)[0]
 
     def of_asset(self, identifier: str) -> list[Holding]:

@@ -27,7 +27,6 @@ from harness.syncers.reference.reading import Reader, block_ranges
 from harness.units import PRICE_DECIMALS, exact, format_units, usd_float
 
 SUPPLY = "totalSupply()(uint256)"
-_NOBODY = bytes(12) + bytes.fromhex(NOBODY[2:])
 
 
 class TreasurySync(Bookkeeping):
@@ -321,11 +320,11 @@ class TreasurySync(Bookkeeping):
 
 
 def _is_mint(log: Log) -> bool:
-    return log.topics[1] == _NOBODY != log.topics[2]
+    return transfer_parties(log)[0] == NOBODY != transfer_parties(log)[1]
 
 
 def _is_burn(log: Log) -> bool:
-    return log.topics[2] == _NOBODY != log.topics[1]
+    return transfer_parties(log)[1] == NOBODY != transfer_parties(log)[0]
 
 
 def _paid_in(flow: Flow, reserve: str, arrived: int) -> Flow:
