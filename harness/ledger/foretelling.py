@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from harness.books.executor import BookedTrade, Undo, book_trade, orphan_trades, trade_record, undo_of
-from harness.books.records import Books, Portfolio, Position
+from harness.books.records import Books, Portfolio, Position, ReservePosition
 from harness.books.state_file import copy_books
 from harness.errors import BooksError
 from harness.ledger.bookkeeping import Operation, Refusal, belongs_elsewhere, expected_books
@@ -170,7 +170,11 @@ class Foreteller:
         if failed_at is None:
             return book_trade(books, trade)
         if undo.opened:
-            return orphan_trades(book_trade(books, trade), [undo_of(books, trade)], failed_at)
+            # The first treasury sync may have gone as well, and the reserve with it: the trade moves nothing of it.
+            reserves = {trade.reserve.identifier: ReservePosition(asset=trade.reserve)}
+            alone = replace(books, portfolio=replace(books.portfolio, reserves=reserves))
+            void = orphan_trades(book_trade(alone, trade), [undo_of(alone, trade)], failed_at)
+            return replace(books, portfolio=replace(void.portfolio, reserves=books.portfolio.reserves))
         return replace(books, portfolio=_with_failed(books.portfolio, undo, failed_at))
 
 
