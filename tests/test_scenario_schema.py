@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from harness.books import records
+from harness.chain.profiles import PROFILES
 from harness.scenario import language as lang
 from harness.scenario import model
 from harness.scenario.loader import loads
@@ -37,6 +38,19 @@ WRONG_FOR_A_SCHEMA_TOO = (
     "actor_with_reserved_name", "many_at_once",
     "law_off_unknown", "law_off_not_yet", "laws_off_as_list", "tolerance_without_a_reason", "tolerance_wrongly",
     "tolerances_as_mapping", "known_lacks_everything", "known_wrongly", "known_without_breaks", "known_as_word",
+    "transaction_of_nothing", "transaction_is_a_mapping", "transaction_with_a_trade", "transaction_call_refused",
+    "transaction_call_misspelt", "reorg_without_a_depth", "reorg_with_nothing", "reorg_of_no_depth", "reorg_too_deep",
+    "reorg_places_wrongly", "reorg_place_as_number", "reorg_moves_as_list", "reorg_moves_to_nowhere",
+    "reorg_adds_a_sync", "reorg_adds_with_expect", "reorg_in_a_block", "reorg_key_misspelt", "charge_fee_in_percent",
+    "charge_fee_to_nobody", "charge_fee_with_another_event", "replace_accessor_with_keys", "emit_of_no_accessor",
+    "emit_in_percent", "emit_lacks_everything", "pause_in_words", "pause_of_the_vault", "accrue_backwards",
+    "accrue_without_a_rate", "accrue_in_words", "borrow_in_percent", "borrow_at_a_new_position",
+    "deposit_into_a_third_vault", "redeem_assets_wrongly", "fee_negative", "crash_without_a_number",
+    "crash_at_nothing", "node_profile_unknown", "node_hook_of_nothing", "node_hook_with_a_sync", "node_with_a_word",
+    "node_number_of_nothing", "correct_accounts_with_a_cycle", "variants_of_nothing", "variants_as_mapping",
+    "variants_without_an_id", "variants_ids_wrongly", "variants_of_unlike_keys", "include_of_nothing",
+    "include_as_mapping", "defaults_of_an_unknown_step", "defaults_of_an_unknown_key", "defaults_wrong",
+    "defaults_as_list",
 )  # fmt: skip
 
 
@@ -130,6 +144,35 @@ def test_records_may_be_null_where_the_books_may() -> None:
         for field in dataclasses.fields(getattr(records, name)):
             if field.name in fields and fields[field.name].kind not in lang.NOT_COMPARED:
                 assert ("None" in str(field.type)) == fields[field.name].nullable, (name, field.name)
+
+
+def test_profiles_are_those_of_the_nodes() -> None:
+    told = {name: (dict(profile.takes), profile.recovers) for name, profile in lang.NODE_PROFILES.items()}
+    real = {
+        name: ({key: getattr(profile, key) for key in profile.parameters}, profile.recovers)
+        for name, profile in PROFILES.items()
+    }
+    assert list(real.items()) == list(told.items())
+    assert set(lang.NODE_NUMBERS) == {key for takes, _ in told.values() for key in takes}
+    assert all(set(profile.needs) <= set(profile.takes) for profile in lang.NODE_PROFILES.values())
+
+
+def test_a_variants_name_may_stand_for_any_value() -> None:
+    text = """\
+variants: [{id: a, n: 1, who: bob, steps: [mine: 1]}]
+tokens: {USDC: {decimals: $n}}
+vault: {kind: erc4626}
+steps:
+  - deposit: {caller: $who, assets: $n}
+  - block: $steps
+  - mine: $n
+  - node: {profile: range-cap, blocks: $n}
+  - reorg: {depth: $n, drop: [$n], move: {5: $n}}
+  - sync: {chunk: $n}
+    expect: {positions: {1: {quantity: $n}}, updates: [$n]}
+"""
+    assert [error.message for error in VALIDATOR.iter_errors(_data(text))] == []
+    assert not VALIDATOR.is_valid(_data(text.replace("mine: $n", "mine: $")))
 
 
 def test_causes_and_position_types_are_those_of_the_books() -> None:
