@@ -17,13 +17,22 @@ from harness.errors import Location
 from harness.scenario import language as lang
 from harness.scenario import model
 from harness.scenario.dump import dump
-from harness.scenario.loader import loads
+from harness.scenario.loader import loads, loads_all
+from harness.scenario.plan import blocks_of, plan
 from harness.units import format_units
 from tests.scenario_samples import SAMPLES
 
 HERE = Location(file="x.yaml", line=1, column=1)
 ACTORS = ("alice", "bob", "no", "null_", "carol-2")
-SYMBOLS = ("USDC", "WETH", "aUSDC", "yes", "USD₮0")
+SYMBOLS = ("USDC", "WETH", "aUSDC", "yes", "USD₮0", "vdUSDC")
+KINDS: Mapping[str, model.TokenKind] = {
+    "USDC": "plain",
+    "WETH": "fee_on_transfer",
+    "aUSDC": "index_rebase",
+    "yes": "share_rebase",
+    "USD₮0": "opt_in_rebase",
+    "vdUSDC": "debt",
+}
 
 
 def bare(value: Any) -> Any:
@@ -187,14 +196,18 @@ def expectations(*, syncing: bool, inner: bool = False) -> st.SearchStrategy[mod
 
 
 actors = st.sampled_from(ACTORS)
-notes = st.one_of(st.none(), texts)
+remarks = st.one_of(st.none(), texts)
 refused = st.one_of(st.none(), st.just(""), lines.map(str.strip))
 index = "aUSDC"
 
 
-def _steps(step: Any, *, expect: bool = True, refusable: bool = True, **fields: Any) -> st.SearchStrategy[Any]:
+def _steps(
+    step: Any, *, expect: bool = True, refusable: bool = True, notes: bool = True, **fields: Any
+) -> st.SearchStrategy[Any]:
     syncing = issubclass(step, model.SyncingBase)
-    beside = {"location": st.just(HERE), "note": notes}
+    beside: dict[str, Any] = {"location": st.just(HERE)}
+    if notes:
+        beside["note"] = remarks
     if refusable:
         beside["refused"] = refused
     if expect:
@@ -202,18 +215,64 @@ def _steps(step: Any, *, expect: bool = True, refusable: bool = True, **fields: 
     return st.builds(step, **beside, **fields)
 
 
-def chain_steps(*, expect: bool = True) -> st.SearchStrategy[Any]:
-    position = st.one_of(st.none(), st.just("new"), st.integers(1, 2))
-    unsynced = st.just(True)
+def flows(*, expect: bool, beside: bool = True) -> st.SearchStrategy[Any]:
+    """Investors' steps, which may stand in a transaction."""
+    more: dict[str, Any] = {"expect": expect, "refusable": beside, "notes": beside}
     return st.one_of(
-        _steps(model.Deposit, expect=expect, caller=actors, assets=amounts("USDC"), receiver=actors),
+        _steps(
+            model.Deposit,
+            caller=actors,
+            assets=amounts("USDC"),
+            receiver=actors,
+            second_vault=st.booleans(),
+            **more,
+        ),
         _steps(
             model.Redeem,
-            expect=expect,
             caller=st.just("bob"),
             owner=st.just("bob"),
             shares=amounts(model.SHARES),
             receiver=actors,
+            assets=st.one_of(
+                st.none(), st.lists(st.sampled_from(SYMBOLS), min_size=1, unique=True, max_size=3).map(tuple)
+            ),
+            **more,
+        ),
+        _steps(
+            model.Redeem,
+            caller=st.just("bob"),
+            owner=st.just("bob"),
+            shares=amounts(model.SHARES),
+            receiver=actors,
+            second_vault=st.just(True),
+            **more,
+        ),
+        _steps(
+            model.Emit,
+            caller=actors,
+            accessor=st.just(1),
+            assets=amounts("USDC", exact=True),
+            shares=amounts(model.SHARES, exact=True),
+            **more,
+        ),
+    )
+
+
+def _by(caller: str, call: Any) -> dict[str, str]:
+    return {"caller": caller, "owner": caller} if isinstance(call, model.Redeem) else {"caller": caller}
+
+
+def chain_steps(*, expect: bool = True) -> st.SearchStrategy[Any]:
+    position = st.one_of(st.none(), st.just("new"), st.integers(1, 2))
+    unsynced = st.just(True)
+    return st.one_of(
+        flows(expect=expect),
+        st.lists(flows(expect=False, beside=False), min_size=1, max_size=3).flatmap(
+            lambda calls: _steps(
+                model.Transaction,
+                expect=expect,
+                calls=st.just(tuple(dataclasses.replace(call, **_by("bob", call)) for call in calls)),
+            )
         ),
         _steps(model.TransferShares, expect=expect, caller=actors, receiver=actors, shares=amounts(model.SHARES)),
         _steps(model.Donate, expect=expect, caller=actors, assets=st.sampled_from(SYMBOLS).flatmap(amounts)),
@@ -242,7 +301,38 @@ def chain_steps(*, expect: bool = True) -> st.SearchStrategy[Any]:
             unsynced=unsynced,
         ),
         _steps(model.Close, expect=expect, position=st.one_of(st.none(), st.integers(1, 2)), unsynced=unsynced),
-        _steps(model.Rebase, expect=expect, token=st.just(index), factor_ray=st.integers(1, 10**28)),
+        _steps(
+            model.Borrow,
+            expect=expect,
+            assets=amounts("USDC", exact=True),
+            debt=st.just("vdUSDC"),
+            position=st.one_of(st.none(), st.integers(1, 2)),
+            unsynced=unsynced,
+        ),
+        _steps(model.Repay, expect=expect, assets=amounts("USDC"), debt=st.just("vdUSDC"), unsynced=unsynced),
+        _steps(
+            model.ChargeFee,
+            expect=expect,
+            shares=amounts(model.SHARES, exact=True),
+            receiver=actors,
+            event=st.booleans(),
+        ),
+        _steps(model.ReplaceAccessor, expect=expect),
+        _steps(
+            model.Pause,
+            expect=expect,
+            token=st.sampled_from(SYMBOLS),
+            actor=st.one_of(st.none(), actors),
+            paused=st.booleans(),
+        ),
+        _steps(model.Accrue, expect=expect, token=st.sampled_from((index, "vdUSDC")), rate_ray=st.integers(0, 10**29)),
+        _steps(model.OptIn, expect=expect, token=st.just("USD₮0")),
+        _steps(
+            model.Rebase,
+            expect=expect,
+            token=st.sampled_from((index, "yes", "USD₮0")),
+            factor_ray=st.integers(1, 10**28),
+        ),
         _steps(model.Rebase, expect=expect, token=st.just(index), balance=amounts(index, exact=True)),
         _steps(model.Price, expect=expect, token=st.sampled_from(SYMBOLS), price_raw=st.integers(1, 10**20)),
     )
@@ -254,11 +344,31 @@ ends = st.one_of(
     st.just(model.EndBlock(below_head=0)),
 )
 chunks = st.one_of(st.none(), st.integers(1, 10**6))
+blocks = st.lists(chain_steps(expect=False), min_size=1, max_size=3).map(
+    lambda inner: model.Block(location=HERE, steps=tuple(inner))
+)
+empty_blocks = st.integers(1, 3).map(lambda count: model.Mine(location=HERE, blocks=count))
+profiles = st.sampled_from(sorted(lang.NODE_PROFILES)).flatmap(
+    lambda name: _steps(
+        model.NodeStep,
+        refusable=False,
+        profile=st.just(name),
+        **{key: st.integers(1, 99) for key in lang.NODE_PROFILES[name].takes},
+    )
+)
+hooks = _steps(
+    model.NodeStep,
+    refusable=False,
+    after=st.integers(1, 9),
+    steps=st.lists(st.one_of(chain_steps(expect=False), blocks, empty_blocks), min_size=1, max_size=3).map(tuple),
+)
+crashes = _steps(model.Crash, refusable=False, after=st.integers(1, 99))
 steps = st.one_of(
     chain_steps(),
-    st.lists(chain_steps(expect=False), min_size=1, max_size=3).map(
-        lambda inner: model.Block(location=HERE, steps=tuple(inner))
-    ),
+    blocks,
+    profiles,
+    _steps(model.NodeStep, refusable=False, head=st.one_of(st.none(), st.just(2))),
+    _steps(model.CorrectAccounts, end_block=ends, chunk=chunks),
     _steps(model.Wait, refusable=False, duration=lengths),
     _steps(model.Mine, refusable=False, blocks=st.integers(1, 9)),
     _steps(model.Initialise, end_block=ends, chunk=chunks, start_block=st.one_of(st.none(), st.integers(0, 99))),
@@ -267,7 +377,7 @@ steps = st.one_of(
     _steps(
         model.Restart, refusable=False, chain_id=st.one_of(st.none(), st.integers(1, 10**6)), second_vault=st.booleans()
     ),
-    st.builds(model.Check, location=st.just(HERE), note=notes, expect=expectations(syncing=False)),
+    st.builds(model.Check, location=st.just(HERE), note=remarks, expect=expectations(syncing=False)),
 )
 
 
@@ -279,6 +389,7 @@ OPENING: tuple[model.Step, ...] = (
     model.SyncTreasury(location=HERE),
     model.Trade(location=HERE, sell=_amount("USDC", 5), buy=_amount("WETH", 1)),
     model.Supply(location=HERE, assets=_amount("USDC", 5), into=index),
+    model.Borrow(location=HERE, assets=_amount("USDC", 5), debt="vdUSDC"),
     model.Wait(location=HERE, until=datetime(2111, 1, 1)),
 )
 
@@ -307,16 +418,46 @@ known = st.builds(
 
 
 @st.composite
+def reorgs(draw: st.DrawFn, head: int) -> tuple[model.Step, ...]:
+    """Some blocks on top of a head, and a reorganisation that takes them back."""
+    flow = model.Deposit(location=HERE, caller="bob", assets=_amount("USDC", 5), receiver="bob")
+    sizes = draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
+    mined: list[model.Step] = [
+        model.Block(location=HERE, steps=(flow,) * size) if size else model.Mine(location=HERE, blocks=1)
+        for size in sizes
+    ]
+    fates: dict[str, list[Any]] = {"drop": [], "keep": [], "move": []}
+    for number, size in enumerate(sizes, head + 1):
+        single = draw(st.booleans())
+        for place in range(1, size + 1) if single else (None,) if size else ():
+            named = model.Place(location=HERE, block=number, transaction=place)
+            fate = draw(st.sampled_from(sorted(fates)))
+            target = draw(st.integers(head + 1, head + len(sizes) + 3))
+            fates[fate].append((named, target) if fate == "move" else named)
+    added = draw(st.lists(st.one_of(chain_steps(expect=False), blocks, empty_blocks), max_size=3))
+    reorg = model.Reorg(
+        location=HERE,
+        depth=len(sizes),
+        drop=tuple(fates["drop"]),
+        keep=tuple(fates["keep"]),
+        move=tuple(fates["move"]),
+        add=tuple(added),
+    )
+    return (*mined, reorg)
+
+
+@st.composite
 def scenarios(draw: st.DrawFn) -> model.Scenario:
-    plain = {symbol: draw(st.integers(0, 36)) for symbol in SYMBOLS if symbol != index}
+    plain = {symbol: draw(st.integers(0, 36)) for symbol in SYMBOLS if symbol not in (index, "vdUSDC")}
     tokens = {
         symbol: model.TokenSpec(
             location=HERE,
             symbol=symbol,
             name=draw(lines),
             decimals=plain.get(symbol, plain["USDC"]),
-            kind="index_rebase" if symbol == index else "plain",
-            underlying="USDC" if symbol == index else None,
+            kind=KINDS[symbol],
+            underlying="USDC" if symbol in (index, "vdUSDC") else None,
+            fee=Fraction(draw(st.integers(0, 9_999)), 10_000) if symbol == "WETH" else Fraction(0),
             price_raw=draw(st.integers(1, 10**20)),
             dust_absolute=draw(sizes),
             dust_relative=draw(sizes),
@@ -324,7 +465,7 @@ def scenarios(draw: st.DrawFn) -> model.Scenario:
         for symbol in draw(st.permutations(SYMBOLS))
     }
     tracked = draw(st.one_of(st.none(), st.lists(st.sampled_from(SYMBOLS), unique=True).map(tuple)))
-    return model.Scenario(
+    scenario = model.Scenario(
         location=HERE,
         title=draw(lines),
         tags=tuple(draw(st.lists(st.sampled_from(["enzyme", "case-43", "5", "no", "x:y"]), unique=True))),
@@ -365,6 +506,10 @@ def scenarios(draw: st.DrawFn) -> model.Scenario:
         ),
         known=draw(st.one_of(st.none(), known)),
     )
+    ending = draw(reorgs(len(blocks_of(scenario)) - 1))
+    sync = model.SyncTreasury(location=HERE)
+    unsettled = (draw(crashes), draw(hooks), sync)
+    return dataclasses.replace(scenario, steps=(*scenario.steps, *ending, *unsettled))
 
 
 @settings(
@@ -379,6 +524,7 @@ def test_what_is_dumped_loads_as_it_was(scenario: model.Scenario) -> None:
     assert bare(scenario) == bare(loaded)
     assert text == dump(loaded)
     assert text == loaded.text
+    assert bare(plan(scenario)) == bare(plan(loaded))
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
@@ -394,6 +540,16 @@ def test_amounts_go_to_text_and_back(raw: int, decimals: int) -> None:
         step = loads(f"{text}  - donate: {{caller: alice, assets: {amount}}}\n  - sync:\n", "x.yaml").steps[0]
         assert isinstance(step, model.Donate)
         assert raw == step.assets.raw
+
+
+def test_variant_is_written_out_in_full() -> None:
+    text = "variants: [{id: a, n: 1}, {id: b, n: 2}]\n" + SAMPLES["erc4626"].replace("1_000", "$n")
+    for scenario, n in zip(loads_all(text, "x.yaml"), (1, 2), strict=True):
+        loaded = loads(dump(scenario), "x.yaml")
+        assert bare(dataclasses.replace(scenario, variant=None)) == bare(loaded)
+        assert loaded.variant is None
+        assert isinstance(sync := loaded.steps[-1], model.SyncTreasury)
+        assert n == sync.chunk
 
 
 def test_number_without_end_cannot_be_dumped() -> None:
