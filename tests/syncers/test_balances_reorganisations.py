@@ -1,4 +1,4 @@
-"""The balances-first syncer where blocks are replaced: between operations, in the middle of one, too deep, or not at all."""
+"""The balances-first syncer where blocks are replaced: between operations, in the middle of one, too deep, or never."""
 
 from __future__ import annotations
 

@@ -24,6 +24,9 @@ from harness.syncers.balances.words import address_bytes
 from harness.syncers.protocol import Dust
 from harness.units import exact, format_units, to_decimal, usd_float
 
+_DEBT_TYPES = ("borrowed", "debt")
+"""``AssetIdentifier.type`` of a token of which a balance is owed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -93,7 +96,7 @@ class Corrector:
         accounts = self._poster.positions(address_bytes(asset.address))
         if accounts:
             return accounts
-        if asset.type == "debt":
+        if asset.type in _DEBT_TYPES:
             raw = format_units(difference.raw, asset.decimals)
             raise SyncRefused(
                 f"{raw} {asset.token_symbol} are owed on chain beyond the books, and no position owes any"
