@@ -57,9 +57,9 @@ def deploy_token(owner: Account, spec: TokenSpec, underlying: str | None, pool: 
 def arrives(spec: TokenSpec, token: str, state: State, raw: int) -> int:
     """What the token's own `Transfer` says arrives of ``raw`` that somebody sends.
 
-    A fee is a share in 1e18 parts, rounded down, as in the fee-on-transfer tokens (USDT's ``basisPointsRate``,
-    STA's one per cent) that charge it on top of nothing: the receiver gets the rest. Tokens that grow say what was
-    asked for, as stETH, OUSD and aTokens do; what their shares round off shows in balances alone.
+    A fee on transfers is ``floor(raw * fee / 1e18)`` and does not arrive: Tether's ``transfer``
+    (``fee = value * basisPointsRate / 10000``) in finer parts. Tokens that grow say what was asked for, as stETH's
+    ``_transfer``, OUSD's ``transfer`` and aTokens do; what their shares round off shows in balances alone.
     """
     if spec.kind != "fee_on_transfer":
         return raw
