@@ -91,7 +91,7 @@ class _BooksJudge:
         if expectation.positions is not None:
             opened = {**portfolio.open_positions, **portfolio.frozen_positions}
             yield from self._positions(
-                expectation, f"{prefix}positions", expectation.positions, opened, complete=complete
+                expectation, f"{prefix}positions", expectation.positions, opened, complete=complete, all_named=complete
             )
         if expectation.closed_positions is not None:
             yield from self._positions(
@@ -99,7 +99,8 @@ class _BooksJudge:
                 f"{prefix}closed_positions",
                 expectation.closed_positions,
                 portfolio.closed_positions,
-                complete=False,
+                complete=complete,
+                all_named=False,
             )
         for name in ("deployment", "treasury", "accounting", "interest"):
             wanted: ExpectedRecord | None = getattr(expectation, name)
@@ -146,6 +147,7 @@ class _BooksJudge:
         found: Mapping[int, Position],
         *,
         complete: bool,
+        all_named: bool,
     ) -> Iterator[Mismatch]:
         for position_id, record in wanted.items():
             position = found.get(position_id)
@@ -155,7 +157,7 @@ class _BooksJudge:
                 )
             else:
                 yield from self._record(record, position, f"{path}.{position_id}", position.asset, complete=complete)
-        surplus = sorted(found.keys() - wanted.keys()) if complete else []
+        surplus = sorted(found.keys() - wanted.keys()) if all_named else []
         if surplus:
             yield Mismatch(
                 location=expectation.location,
@@ -221,7 +223,14 @@ class _BooksJudge:
             else:
                 yield from self._record(wanted, value, path, _asset_of(value) or asset, complete=complete)
         elif isinstance(wanted, tuple):
-            found = list(value) if isinstance(value, (list, tuple)) else []
+            # A position's updates stand under their ids, in the order in which they were booked.
+            found = (
+                list(value.values())
+                if isinstance(value, Mapping)
+                else list(value)
+                if isinstance(value, (list, tuple))
+                else []
+            )
             yield from self._records(field.location, path, wanted, found, complete=complete)
         elif isinstance(wanted, Mapping):
             yield from self._by_asset(field.location, path, wanted, value, complete=complete)

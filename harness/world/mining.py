@@ -146,7 +146,10 @@ class Miner:
         genesis, tokens, vault = blocks
         foundation = Foundation(self._scenario)
         self.chain = Chain(
-            chain_id=self._scenario.chain_id, genesis_timestamp=genesis.timestamp, accounts=foundation.accounts()
+            chain_id=self._scenario.chain_id,
+            genesis_timestamp=genesis.timestamp,
+            accounts=foundation.accounts(),
+            delegates=foundation.delegates(),
         )
         self.chain.mine(lambda _: foundation.deploy_tokens(), timestamp=tokens.timestamp)
 
