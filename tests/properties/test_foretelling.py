@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from harness.books import Books, Position, copy_books
-from harness.books.records import BalanceEventRef, BalanceUpdate
+from harness.books.records import BalanceEventRef, BalanceUpdate, BalanceUpdateCause, Loan, ReservePosition
 from harness.ledger.bookkeeping import Refusal
 from harness.reconcile.compare import entries, every_position
 from harness.reconcile.laws import Checkpoint, judge_laws
@@ -52,6 +53,10 @@ class Done:
     figures: tuple[Any, ...] = ()
 
 
+def share(raw: int, percent: int) -> int:
+    return raw * percent // 100
+
+
 class Branches:
     """Carries actions out on a hand-made ledger, and notes what of them is left after reorganisations."""
 
@@ -75,7 +80,6 @@ class Branches:
     def figures(self, kind: str, given: list[Any]) -> tuple[Any, ...] | None:
         """What an action comes to here and now; None if it cannot be done."""
         hand = self.hand
-        share = lambda raw, percent: raw * percent // 100  # noqa: E731
         match kind:
             case "block":
                 return None
@@ -178,9 +182,23 @@ class Branches:
         self.left = left
         self.last_trade = min(self.last_trade, common)
         books, block = self.hand.books, self.hand.ledger.head
+        self.dropped_as_foretold()
         rewinds = self.hand.foreteller.pending_rewind
         drawn = statements(books, books, books, self.hand.ledger, block, rewinds=rewinds)
         self.unlawful += [f"{one.token.symbol} between: {one.unexplained}" for one in drawn if one.unexplained]
+
+    def dropped_as_foretold(self) -> None:
+        """Drop what syncs wrote of orphaned blocks, as a syncer would, and hold it against what is foretold."""
+        hand, common = self.hand, self.hand.foreteller.pending_rewind
+        cursor = max((done.block for done in self.left if done.kind in ("sync", "correct_accounts")), default=None)
+        if common is None or cursor is None or (hand.books.sync.treasury.last_block_scanned or 0) <= common:
+            return
+        # A sync up to where the books go back to changes nothing further.
+        idle = hand.operation("sync", end_block=cursor, head=common + 1, cycle=hand.time(hand.ledger.head))
+        foretold = hand.foreteller.copy().operate(hand.ledger, idle)
+        assert isinstance(foretold, Books), foretold
+        event("dropped")
+        assert held(foretold) == held(dropped(hand.books, cursor))
 
     def again(self) -> Hand:
         """What is left, as if nothing else had ever been."""
@@ -192,6 +210,71 @@ class Branches:
                 other.chain(done)
         assert [] == other.unlawful
         return other.hand
+
+
+def dropped(books: Books, cursor: int) -> Books:
+    """Books without the updates above a block, what they moved, and the positions that they opened."""
+    books = copy_books(books)
+    holders: list[ReservePosition | Position] = [*books.portfolio.reserves.values(), *every_position(books)]
+    for holding in holders:
+        for update_id, update in list(holding.balance_updates.items()):
+            if (update.block_number or 0) <= cursor:
+                continue
+            del holding.balance_updates[update_id]
+            if isinstance(holding, ReservePosition):
+                holding.quantity -= update.quantity
+            elif holding.loan is not None:
+                take_back(holding.loan, update)
+        if isinstance(holding, Position) and holding.loan is not None:
+            restamp(holding, holding.loan)
+    for group in (books.portfolio.open_positions, books.portfolio.closed_positions):
+        for position in list(group.values()):
+            opened_by_trade = bool(position.trades) and position.opened_at == position.trades[0].executed_at
+            standing = position.balance_updates or not all(trade.failed_at for trade in position.trades)
+            if not opened_by_trade and not standing:
+                del group[position.position_id]
+    return books
+
+
+def take_back(loan: Loan, update: BalanceUpdate) -> None:
+    owed = loan.borrowed is not None and update.asset == loan.borrowed.asset
+    side, tracker = (loan.borrowed, loan.borrowed_interest) if owed else (loan.collateral, loan.collateral_interest)
+    if side is None or tracker is None or side.asset != update.asset:
+        return
+    tracker.last_token_amount -= update.quantity
+    if update.cause is BalanceUpdateCause.interest:
+        tracker.last_accrued_interest -= update.quantity
+    else:
+        side.quantity -= update.quantity
+
+
+def restamp(position: Position, loan: Loan) -> None:
+    for side, tracker in ((loan.collateral, loan.collateral_interest), (loan.borrowed, loan.borrowed_interest)):
+        if side is None or tracker is None:
+            continue
+        of_side = [update for update in position.balance_updates.values() if update.asset == side.asset]
+        trades = [
+            trade
+            for trade in position.trades
+            if not trade.failed_at and (trade.borrowed_quantity is None) is (side is loan.collateral)
+        ]
+        moved: list[tuple[int | None, datetime | None]] = [
+            *((update.block_number, update.block_mined_at) for update in of_side),
+            *((trade.block_number, trade.executed_at) for trade in trades),
+        ]
+        block, at = max(moved, key=lambda one: one[0] or 0, default=(None, None))
+        tracker.last_updated_block_number, tracker.last_event_at, tracker.last_updated_at = block, at, at
+
+
+def held(books: Books) -> dict[int | str, Any]:
+    """What is in each holding, and what its loan says."""
+    portfolio = books.portfolio
+    found: dict[int | str, Any] = {key: one.quantity for key, one in portfolio.reserves.items() if one.quantity}
+    for position in every_position(books):
+        trades = [(trade.trade_id, trade.failed_at) for trade in position.trades]
+        price = (position.last_token_price, position.last_pricing_at)
+        found[position.position_id] = (position.quantity, position.loan, trades, price, position.balance_updates)
+    return found
 
 
 def plain(books: Books) -> Books:
@@ -222,7 +305,8 @@ def plain(books: Books) -> Books:
         position_id = None if ref.position_id is None else new_position[ref.position_id]
         return replace(ref, balance_event_id=new_update[ref.balance_event_id], position_id=position_id)
 
-    for holding in (*portfolio.reserves.values(), *positions):
+    holders: list[ReservePosition | Position] = [*portfolio.reserves.values(), *positions]
+    for holding in holders:
         updates = map(renumbered, holding.balance_updates.values())
         holding.balance_updates = {update.balance_update_id: update for update in updates}
     for position in positions:
