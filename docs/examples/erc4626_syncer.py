@@ -5,7 +5,7 @@ Run it from the checkout's top folder:
     PYTHONPATH=docs/examples harness run scenarios/donation_attack_books_flows_only.yaml \
         --syncer erc4626_syncer:Erc4626Syncer
 
-It changes the books that it is given in place: the harness hands it a copy.
+It works on a copy of the books that it is given: a node may fail it at any call, and then they are as they were.
 """
 
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from eth_abi import decode
 from eth_utils import keccak, to_checksum_address
+from hexbytes import HexBytes
 
 from harness import SyncRefused
 from harness.books import (
@@ -21,6 +22,7 @@ from harness.books import (
     BalanceUpdateCause,
     BalanceUpdatePositionType,
     ReservePosition,
+    copy_books,
 )
 from harness.units import to_decimal, to_raw, usd_float
 
@@ -44,6 +46,7 @@ class Erc4626Syncer:
     def initialise(self, view, books):
         if books.sync.is_initialised():
             raise SyncRefused("the books are initialised already")
+        books = copy_books(books)
         for log in self._logs(view, self.target.deployer, [VAULT_CREATED], 0, view.end_block):
             if decode(["address"], log["data"])[0] == self.target.vault.lower():  # the factory deploys others as well
                 break
@@ -62,6 +65,7 @@ class Erc4626Syncer:
 
     def sync_treasury(self, view, books, cycle):
         self._refuse_other_books(view, books)
+        books = copy_books(books)
         treasury = books.sync.treasury
         if treasury.last_cycle_at is not None and cycle < treasury.last_cycle_at:
             raise SyncRefused(f"cycle {cycle} is before the last one, {treasury.last_cycle_at}")
@@ -89,6 +93,7 @@ class Erc4626Syncer:
 
     def sync_interest(self, view, books):
         self._refuse_other_books(view, books)
+        books = copy_books(books)
         interest = books.sync.interest
         if books.sync.treasury.last_block_scanned != view.end_block:
             raise SyncRefused(f"the treasury stands at block {books.sync.treasury.last_block_scanned}")
@@ -157,11 +162,29 @@ class Erc4626Syncer:
         )
 
     def _logs(self, view, address, topics, start_block, end_block):
-        span = view.chunk or max(end_block - start_block + 1, 1)
+        """Logs in order, each once. Nodes lose some: each header's bloom tells whether a block may have any."""
+        wanted = [[address], *([topic] if isinstance(topic, str) else topic for topic in topics if topic is not None)]
         logs = []
-        for first in range(start_block, end_block + 1, span):
-            logs += view.get_logs(address, topics, first, min(first + span - 1, end_block))
+        for block in range(start_block, end_block + 1):
+            bloom = int.from_bytes(view.header(block).logs_bloom, "big")
+            if all(any(bloom & _bits(one) == _bits(one) for one in choices) for choices in wanted):
+                logs += (log for log in self._logs_of(view, block, bloom) if _is_wanted(log, address, topics))
         return logs
+
+    def _logs_of(self, view, block, bloom):
+        """All logs of a block; refused unless they count through and make up its bloom."""
+        logs, seen = {}, 0
+        for given in view.get_logs(None, None, block, block):
+            index = given["logIndex"]
+            if not given["removed"]:
+                index = int(index, 16) if isinstance(index, str) else index
+                hash_ = HexBytes(given["transactionHash"])
+                logs[index] = {**given, "blockNumber": block, "logIndex": index, "transactionHash": hash_}
+                for part in (given["address"], *given["topics"]):
+                    seen |= _bits(part)
+        if seen != bloom or sorted(logs) != list(range(len(logs))):
+            raise SyncRefused(f"the node does not give all logs of block {block}")
+        return [logs[index] for index in sorted(logs)]
 
     def _price(self, view, block):
         """US dollars per token at the end of a block, exact."""
@@ -170,4 +193,21 @@ class Erc4626Syncer:
         return Fraction(answer, 10**8)
 
     def _mined_at(self, view, block):
-        return datetime.fromtimestamp(view.header(block).timestamp, tz=UTC).replace(tzinfo=None)
+        timestamp = view.header(block).timestamp
+        if timestamp == 0:
+            raise SyncRefused(f"the node does not give the time of block {block}")
+        return datetime.fromtimestamp(timestamp, tz=UTC).replace(tzinfo=None)
+
+
+def _bits(part):
+    """The bits of a block's bloom that a log's address or topic sets."""
+    digest = keccak(HexBytes(part))
+    return sum({1 << (int.from_bytes(digest[at : at + 2], "big") % 2048) for at in (0, 2, 4)})
+
+
+def _is_wanted(log, address, topics):
+    """As a node would filter: by address, and topics by position."""
+    if log["address"].lower() != address.lower() or len(log["topics"]) < len(topics):
+        return False
+    given = ("0x" + topic.hex() for topic in log["topics"])
+    return all(want is None or one in want for one, want in zip(given, topics, strict=False))
