@@ -15,13 +15,13 @@ from pathlib import Path
 
 from harness.errors import Location, Problem
 from harness.scenario import language as lang
-from harness.scenario.nodes import Fault, Node, fail, listed, near, quoted, scalar
+from harness.scenario.nodes import Enough, Fault, Node, fail, listed, near, quoted, scalar
 from harness.scenario.values import Values
 
 Report = Callable[[Problem], None]
 
 _VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
-_MAX_NODES = 2_000_000
+_MAX_NODES = 500_000
 """The most values that all rows of a file may come to: a bound on what a small file can ask for."""
 
 
@@ -194,10 +194,9 @@ class Variants:
         if entry is not None:
             self.rows = tuple(self._rows(*entry))
         body = without(root, "variants")
-        nodes = sum(1 for _ in _each(body))
-        if nodes * len(self.rows) > _MAX_NODES and entry is not None:
-            self.values.problem(entry[0], "too many rows for so long a file", "fewer rows, or files")
-            self.broken = True
+        if entry is not None and self._size(body) > _MAX_NODES:
+            self.values.problem(entry[0], "all rows together are too much to read", "fewer rows, or less in each")
+            raise Enough
         names = list(self.rows[0].values) if self.rows else []
         for node in _each(body):
             match = _variable(node)
@@ -220,6 +219,22 @@ class Variants:
             if name not in self.uses and name != "id" and not self.broken:
                 key = self.rows[0].values[name][0]
                 self.values.problem(key, f"nothing uses {quoted(name)}", f"${name} somewhere, or no such key")
+
+    def _size(self, body: Node) -> int:
+        """How many values there are to read, the rows' own where they are used included."""
+        size = 0
+        used: dict[str, int] = {}
+        for node in _each(body):
+            size += 1
+            name = _variable(node)
+            if name is not None:
+                used[name] = used.get(name, 0) + 1
+        total = size * len(self.rows)
+        for row in self.rows:
+            for name, times in used.items():
+                if name in row.values:
+                    total += times * sum(1 for _ in _each(row.values[name][1]))
+        return total
 
     def _rows(self, key: Node, node: Node) -> Iterator[Row]:
         if node.kind != "sequence" or not node.items:

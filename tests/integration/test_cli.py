@@ -107,6 +107,57 @@ def test_an_id_is_the_path_below_the_folder_given_or_the_name_of_the_file_given(
     assert [scenario["file"] for scenario in files] == ["scenarios/deep/c.yaml", "scenarios/a.yaml"]
 
 
+VARIANTS = """\
+title: Chunks leave no seam
+tags: [seams]
+variants: [{id: chunk-1, chunk: 1}, {id: chunk-2, chunk: 2}]
+tokens:
+  USDC: {decimals: 6}
+vault: {kind: erc4626}
+include: _common/flows.yaml
+steps:
+  - sync: {chunk: $chunk}
+"""
+FLOWS = "steps:\n  - deposit: {caller: alice, assets: 500 USDC}\n"
+
+
+def test_each_variant_is_a_scenario_and_what_is_included_is_none(write: Write, harness_: Harness) -> None:
+    write("scenarios/x.yaml", text=VARIANTS)
+    write("scenarios/_common/flows.yaml", "scenarios/_more.yaml", text=FLOWS)
+    assert harness_("run") == 0
+    assert _ids() == ["x.yaml::chunk-1", "x.yaml::chunk-2"]
+    assert harness_("check") == 0
+    assert harness_("run", "-k", "chunk-2") == 0
+    assert _ids() == ["x.yaml::chunk-2"]
+    assert harness_("run", "--tag", "seams", "scenarios") == 0
+    assert _ids() == ["x.yaml::chunk-1", "x.yaml::chunk-2"]
+
+
+def test_one_variant_can_be_asked_for(write: Write, harness_: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    write("scenarios/x.yaml", text=VARIANTS)
+    write("scenarios/_common/flows.yaml", text=FLOWS)
+    assert harness_("run", "scenarios/x.yaml::chunk-2") == 0
+    assert _ids() == ["x.yaml::chunk-2"]
+    assert harness_("run", "scenarios/x.yaml::chunk-2", "scenarios") == 0
+    assert _ids() == ["x.yaml::chunk-2", "x.yaml::chunk-1"]
+    assert harness_("check", "scenarios/x.yaml::chunk-2", "scenarios") == 0
+    assert "1 file, no problems" in capsys.readouterr().out
+    assert harness_("run", "scenarios/x.yaml::chunk-3") == 2
+    assert "did you mean 'chunk-2'?" in capsys.readouterr().out
+    assert harness_("run", "scenarios/y.yaml::chunk-1") == 2
+
+
+def test_problem_of_one_variant_is_found_by_check_and_run(
+    write: Write, harness_: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("scenarios/x.yaml", text=VARIANTS.replace("chunk: 2", "chunk: 0"))
+    write("scenarios/_common/flows.yaml", text=FLOWS)
+    assert harness_("check") == 2
+    assert "scenarios/x.yaml:3:58: '0' is out of range ($chunk of line 9)" in capsys.readouterr().out
+    assert harness_("run") == 2
+    assert _ids() == ["x.yaml"]
+
+
 def test_files_of_one_id_in_two_folders_go_by_their_whole_path(write: Write, harness_: Harness) -> None:
     write("one/a.yaml", "two/a.yaml", "two/b.yaml")
     assert harness_("run", "one", "two") == 0

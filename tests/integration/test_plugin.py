@@ -193,3 +193,25 @@ def test_an_idle_plug_in_imports_nothing_heavy(project: Project, declared: str) 
         check=False,
     )
     assert ended.stdout.splitlines()[-1] == "[]", ended.stdout + ended.stderr
+
+
+VARIANTS = """\
+title: Chunks leave no seam
+tags: [seams]
+variants: [{id: chunk-1, chunk: 1}, {id: chunk-2, chunk: 2}]
+include: _common/flows.yaml
+steps:
+  - sync: {chunk: $chunk}
+"""
+
+
+def test_each_variant_is_a_test_and_what_is_included_is_none(project: Project) -> None:
+    project.write("scenarios/x.yaml", text=VARIANTS)
+    project.write("scenarios/_common/flows.yaml", "scenarios/_other.yaml")
+    common = project.pytester.path / "scenarios/_common/flows.yaml"
+    common.write_text(SCENARIO.partition("\n")[2].replace("  - sync:\n", ""), encoding="utf-8")
+    result = project.run("scenarios", "-v", "-k", "seams")
+    result.assert_outcomes(passed=2, deselected=1)
+    result.stdout.fnmatch_lines(["scenarios/x.yaml::chunk-1*PASSED*", "scenarios/x.yaml::chunk-2*PASSED*"])
+    result = project.run("scenarios/x.yaml::chunk-2")
+    result.assert_outcomes(passed=1)
