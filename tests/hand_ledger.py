@@ -235,7 +235,7 @@ class Hand:
             "vault": self.ledger.setting.vault,
         }
         if kind == "sync":
-            fields["cycle"] = self.time(changes.get("end_block", head))
+            fields["cycle"] = self.time(min(changes.get("end_block", head), self.ledger.head))
         return Operation(**(fields | changes))
 
     def answer(self, kind: OperationKind, **changes: Any) -> Books | Refusal:
