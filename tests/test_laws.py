@@ -17,11 +17,13 @@ from harness.reconcile.laws import (
     Violation,
     books_equal_chain,
     ids_and_refs_match,
+    judge_laws,
     nothing_lies_outside,
+    orphaned_blocks_leave_nothing,
     sums_add_up,
 )
 from harness.reconcile.statement import statements
-from tests.hand_ledger import USDC, Hand, full_history, place
+from tests.hand_ledger import AUSDC, USDC, Hand, full_history, place
 
 BooksLaw = Callable[[Checkpoint], object]
 LAWS = (sums_add_up, books_equal_chain, ids_and_refs_match, nothing_lies_outside)
@@ -221,3 +223,113 @@ def test_a_checkpoint_that_goes_back_breaks_it(hand: Hand, record: str, field: s
 def test_books_that_are_not_initialised_have_no_outside() -> None:
     hand = Hand()
     assert [] == list(nothing_lies_outside(checkpoint(hand, Books(), Books())))
+
+
+# -- 5: orphaned blocks
+
+
+def rewound() -> tuple[Hand, Books]:
+    """Books up to block 4 of a branch that is left, and those that still have all of blocks 5 to 9 of another."""
+    hand = Hand()
+    hand.deposit(1_000)
+    hand.sync()
+    hand.trade(AUSDC, 100, -100)
+    hand.sync()
+    hand.deposit(7)
+    hand.rebase("aUSDC", 3)
+    hand.sync()
+    hand.sync_interest()
+    hand.move("donated", "USDC", 9)
+    hand.correct()
+    before = hand.books
+    hand.reorganise(4)
+    while hand.ledger.head < 9:
+        hand.block()
+    hand.sync()
+    return hand, before
+
+
+def orphans(spoil: Callable[[Books, Books], object], rewinds: int | None = 4) -> list[str]:
+    hand, before = rewound()
+    after = copy_books(hand.books)
+    spoil(after, copy_books(before))
+    drawn = statements(before, after, hand.books, hand.ledger, hand.ledger.head)
+    point = Checkpoint(
+        before=before, books=after, statements=drawn, found_at=place(1), rewinds=rewinds, end_block=hand.ledger.head
+    )
+    return [one.sentence for one in orphaned_blocks_leave_nothing(point)]
+
+
+def test_books_that_went_back_break_no_law() -> None:
+    hand, before = rewound()
+    drawn = statements(before, hand.books, hand.books, hand.ledger, hand.ledger.head)
+    point = Checkpoint(before=before, books=hand.books, statements=drawn, found_at=place(1), rewinds=4, end_block=9)
+    assert [] == [one.sentence for one in judge_laws(point).breaks]
+    back = [one.sentence for one in nothing_lies_outside(replace(point, rewinds=None))]
+    assert ["interest.last_sync_block", "interest.last_sync_at"] == [
+        one.split(" went back")[0] for one in back if "interest" in one
+    ]
+
+
+def keep_update(after: Books, before: Books) -> None:
+    after.portfolio.reserves = before.portfolio.reserves
+
+
+def keep_treasury_refs(after: Books, before: Books) -> None:
+    after.sync.treasury.balance_update_refs = before.sync.treasury.balance_update_refs
+
+
+def keep_accounting(after: Books, before: Books) -> None:
+    after.sync.accounting = before.sync.accounting
+
+
+def keep_interest(after: Books, before: Books) -> None:
+    after.sync.interest = before.sync.interest
+
+
+def keep_distribution(after: Books, before: Books) -> None:
+    after.sync.interest.last_distribution = before.sync.interest.last_distribution
+
+
+def keep_stamps(after: Books, before: Books) -> None:
+    after.portfolio.open_positions[1].loan = before.portfolio.open_positions[1].loan
+
+
+def keep_cursor(after: Books, before: Books) -> None:
+    after.sync.treasury.last_block_scanned = 7
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        (keep_update, "Balance update 2 (deposit) is of block 5, and blocks above 4 were replaced."),
+        (keep_treasury_refs, "A ref in treasury is to balance update 2"),
+        (keep_accounting, "A ref in accounting is to balance update"),
+        (keep_accounting, "accounting.last_block_scanned is 7"),
+        (keep_interest, "interest.last_sync_block is 6"),
+        (keep_distribution, "interest.last_distribution is of block 6"),
+        (keep_stamps, "A tracker of position 1 last moved at block 6"),
+        (keep_cursor, "treasury.last_block_scanned is 7"),
+    ],
+)
+def test_whatever_is_left_of_an_orphaned_block_breaks_the_fifth_law(
+    keep: Callable[[Books, Books], object], told: str
+) -> None:
+    found = orphans(keep)
+    assert any(told in one for one in found), found
+    assert [] == orphans(keep, rewinds=None)
+
+
+def test_an_id_that_an_orphaned_update_had_is_not_used_again() -> None:
+    hand, _ = rewound()
+    hand.deposit(5)
+    earlier = hand.books
+    hand.sync()
+    after = copy_books(hand.books)
+    assert 5 == hand.updates()[-1].balance_update_id
+    reserve = after.portfolio.reserves[USDC.identifier]
+    reserve.balance_updates[2] = replace(reserve.balance_updates.pop(5), balance_update_id=2)
+    after.sync.treasury.balance_update_refs[-1].balance_event_id = 2
+    point = Checkpoint(before=earlier, books=after, statements=(), found_at=place(1))
+    (found,) = ids_and_refs_match(point)
+    assert "id 2 is new and not above 4" in found.sentence

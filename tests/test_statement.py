@@ -11,7 +11,7 @@ from harness.books import Books, copy_books
 from harness.ledger.facts import MoveKind
 from harness.reconcile.diff import ItemKind, Statement
 from harness.reconcile.statement import statements
-from tests.hand_ledger import AUSDC, USDC, WETH, Hand, full_history, prices
+from tests.hand_ledger import ASSETS, AUSDC, USDC, WETH, Hand, full_history, prices
 
 
 def drawn(hand: Hand, before: Books | None = None, actual: Books | None = None) -> dict[str, Statement]:
@@ -148,3 +148,61 @@ def test_a_trade_that_failed_moves_nothing() -> None:
     actual.portfolio.open_positions[1].trades[0].failed_at = hand.time(4)
     assert [0, 0] == [drawn(hand, actual=actual)[symbol].trades for symbol in ("USDC", "WETH")]
     assert [-10, 10] == [drawn(hand)[symbol].trades for symbol in ("USDC", "WETH")]
+
+
+def test_a_debt_has_a_statement_of_its_own_and_the_reserve_shows_what_was_borrowed() -> None:
+    hand = Hand()
+    hand.deposit(1_000)
+    hand.sync()
+    hand.trade(AUSDC, 400, -400)
+    before = hand.books
+    hand.borrow(100)
+    hand.borrow(-40)
+    hand.rebase("dUSDC", 2)
+    hand.sync()
+    found = drawn(hand, before)
+    owed = found["dUSDC"]
+    assert (0, 60, 60, 62) == (owed.opening, owed.trades, owed.closing, owed.on_chain)
+    assert [(ItemKind.interest_not_synced, 2)] == [(item.kind, item.raw) for item in owed.items]
+    reserve = found["USDC"]
+    assert (600, 60, 660, 0) == (reserve.opening, reserve.trades, reserve.closing, reserve.unaccounted)
+
+
+def test_a_flow_that_a_correction_owns_is_a_reason_by_itself() -> None:
+    hand = Hand(dust_relative=dict.fromkeys(ASSETS, Decimal("0.1")))
+    hand.deposit(1_000)
+    hand.sync()
+    hand.deposit(50)
+    hand.correct()
+    (reserve,) = statements(hand.books, hand.books, hand.books, hand.ledger, hand.ledger.head)
+    assert [(ItemKind.owned, 50)] == [(item.kind, item.raw) for item in reserve.items]
+    assert 0 == reserve.unexplained
+
+
+def test_what_orphaned_blocks_left_is_a_reason_until_it_is_dropped_and_a_row_then() -> None:
+    hand = Hand()
+    hand.deposit(1_000)
+    hand.sync()
+    hand.deposit(50)
+    hand.trade(WETH, 10, -100)
+    hand.sync()
+    before = hand.books
+    hand.reorganise(3)
+    hand.deposit(7)
+    hand.block()
+    between = statements(before, hand.books, hand.books, hand.ledger, hand.ledger.head, rewinds=3)
+    reserve = between[0]
+    assert (950, 100, 1_050, 1_007) == (reserve.opening, reserve.orphaned, reserve.closing, reserve.on_chain)
+    assert {ItemKind.orphaned: -50, ItemKind.flow_not_synced: 7} == {item.kind: item.raw for item in reserve.items}
+    assert [0, 0] == [one.unexplained for one in between]
+    hand.sync()
+    reserve, weth = statements(before, hand.books, hand.books, hand.ledger, hand.ledger.head)
+    assert (950, 7, 50, 1_007, ()) == (
+        reserve.opening,
+        reserve.deposits,
+        reserve.orphaned,
+        reserve.closing,
+        reserve.items,
+    )
+    assert (10, -10, 0) == (weth.opening, weth.orphaned, weth.closing)
+    assert [0, 0] == [reserve.unaccounted, weth.unaccounted]
