@@ -558,7 +558,7 @@ def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
         "known": None if result.known is None else _known_json(result.known, result.accepted),
         "diagnosis": None if result.diagnosis is None else _diagnosis_json(result, result.diagnosis),
         "sweeps": result.sweeps,
-        **({"nodes": {name: outcome.value for name, outcome in result.nodes.items()}} if result.nodes else {}),
+        "nodes": {name: outcome.value for name, outcome in result.nodes.items()},
         "checks": result.checks,
     }
 
