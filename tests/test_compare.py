@@ -618,3 +618,69 @@ def test_breaks_come_in_the_same_order_every_time(hand: Hand) -> None:
     found = breaks_of(hand, spoil)
     assert len(found) > 40
     assert found == breaks_of(hand, spoil)
+
+
+# -- debts
+
+
+def indebted() -> Hand:
+    hand = Hand()
+    hand.deposit(1_000)
+    hand.sync()
+    hand.trade(AUSDC, 400, -400)
+    hand.borrow(100)
+    hand.rebase("dUSDC", 5)
+    hand.rebase("aUSDC", 8)
+    hand.sync()
+    hand.sync_interest()
+    return hand
+
+
+def test_debts_that_are_right_are_no_break() -> None:
+    assert [] == breaks_of(indebted(), lambda _: None)
+
+
+def test_a_debts_interest_that_is_missing_is_one_break_and_says_nothing_of_what_the_position_holds() -> None:
+    hand = indebted()
+
+    def forget(books: Books) -> None:
+        position = books.portfolio.open_positions[1]
+        position.balance_updates = {
+            update_id: update for update_id, update in position.balance_updates.items() if update.asset == AUSDC
+        }
+        assert position.loan is not None
+        tracker = position.loan.borrowed_interest
+        assert tracker is not None
+        tracker.last_token_amount -= Decimal("0.000005")
+        tracker.last_accrued_interest -= Decimal("0.000005")
+
+    (broken,) = breaks_of(hand, forget)
+    assert (BreakKind.missing, "dUSDC", 1, -5) == (broken.kind, broken.asset, broken.position_id, broken.gap_raw)
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [("borrowed", "quantity"), ("borrowed", "created_at"), ("borrowed_interest", "last_token_amount")],
+)
+def test_what_a_loan_owes_is_compared(record: str, field: str) -> None:
+    def spoil(books: Books) -> None:
+        loan = books.portfolio.open_positions[1].loan
+        found = getattr(loan, record)
+        setattr(found, field, damaged(getattr(found, field), field))
+
+    (broken,) = breaks_of(indebted(), spoil)
+    assert f"position 1 {record}.{field}" == broken.field
+
+
+def test_a_reserve_of_nothing_equals_none_until_a_treasury_sync_makes_it() -> None:
+    hand = Hand()
+    hand.block()
+    hand.correct()
+
+    def without(books: Books) -> None:
+        books.portfolio.reserves.clear()
+
+    assert [] == breaks_of(hand, without)
+    hand.block()
+    hand.sync()
+    assert ["reserves"] == [one.field for one in breaks_of(hand, without)]

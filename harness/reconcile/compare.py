@@ -42,12 +42,23 @@ RELATIVE_TOLERANCE = Fraction(1, 10**9)
 """Floats (worth, rates) are equal when this close, relative to the expected one."""
 
 
+Account = tuple[int | None, bool]
+"""A holding (None: the reserve), and whether it is what its loan owes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A balance update and the holding that it stands in (None: the reserve)."""
 
     update: BalanceUpdate
     holder_id: int | None
+    owes: bool = False
+    """Whether it moves what a position's loan owes, and not what the position holds."""
+
+    @property
+    def account(self) -> Account:
+        """What it moves."""
+        return self.holder_id, self.owes
 
     @property
     def asset_key(self) -> tuple[int, str]:
@@ -79,7 +90,11 @@ def plain_hash(text: str) -> str:
 def entries(books: Books) -> list[Entry]:
     """Every balance update in the books, in the order of their ids."""
     found = [
-        Entry(update=update, holder_id=holder_id)
+        Entry(
+            update=update,
+            holder_id=holder_id,
+            owes=isinstance(holding, Position) and not holding.asset.is_same(update.asset),
+        )
         for holder_id, holding in holdings(books)
         for update in holding.balance_updates.values()
     ]
@@ -123,15 +138,15 @@ class _Comparison:
         self._ledger = ledger
         self._found_at = found_at
         self._breaks: list[Break] = []
-        self._explained: dict[int | None, int] = defaultdict(int)
+        self._explained: dict[Account, int] = defaultdict(int)
         """Gap in each holding's quantity that breaks of its updates explain, base units."""
-        self._explained_interest: dict[int | None, int] = defaultdict(int)
+        self._explained_interest: dict[Account, int] = defaultdict(int)
         """What of that is interest: it moves no principal."""
-        self._restamped: set[int | None] = set()
+        self._restamped: set[Account] = set()
         """Holdings with an update too few or too many: when they last moved follows from that."""
-        self._lacking: list[tuple[int | None, int, int]] = []
+        self._lacking: list[tuple[Account, int, int]] = []
         """Updates that are missing: holding, expected id, gap."""
-        self._surplus_ids: list[tuple[int | None, int, int]] = []
+        self._surplus_ids: list[tuple[Account, int, int]] = []
         """Updates too many: holding, actual id, gap."""
         self._without_ref: set[int] = set()
         """Ids of the actual updates that have a break of their own: their refs are not judged."""
@@ -199,17 +214,17 @@ class _Comparison:
 
     def _explain(self, entry: Entry, gap: int, *, restamped: bool = False) -> None:
         """Note what a break of an update does to its holding."""
-        self._explained[entry.holder_id] += gap
+        self._explained[entry.account] += gap
         if entry.update.cause is BalanceUpdateCause.interest:
-            self._explained_interest[entry.holder_id] += gap
+            self._explained_interest[entry.account] += gap
         if restamped:
-            self._restamped.add(entry.holder_id)
+            self._restamped.add(entry.account)
 
     def _missing(self, entry: Entry) -> None:
         update = entry.update
         raw, token = self._raw(update)
         self._explain(entry, -raw, restamped=True)
-        self._lacking.append((entry.holder_id, update.balance_update_id, -raw))
+        self._lacking.append((entry.account, update.balance_update_id, -raw))
         self._add(
             BreakKind.missing,
             sentence=f"{self._what(entry)} is not in the books, which leaves them {self._short(-raw, token)}.",
@@ -224,7 +239,7 @@ class _Comparison:
         update = entry.update
         raw, token = self._raw(update)
         self._explain(entry, raw, restamped=True)
-        self._surplus_ids.append((entry.holder_id, update.balance_update_id, raw))
+        self._surplus_ids.append((entry.account, update.balance_update_id, raw))
         self._without_ref.add(update.balance_update_id)
         why = (
             "is in the books once too often"
@@ -242,7 +257,7 @@ class _Comparison:
         )
 
     def _compare_pairs(self, pairs: Sequence[tuple[Entry, Entry]]) -> None:
-        shifted: dict[int | None, int] = defaultdict(int)
+        shifted: dict[Account, int] = defaultdict(int)
         lacking, surplus = _Shifts(self._lacking), _Shifts(self._surplus_ids)
         for wanted, found in pairs:
             expected, actual = wanted.update, found.update
@@ -250,8 +265,8 @@ class _Comparison:
             token = _token(expected.asset)
             if wanted.holder_id != found.holder_id:
                 raw, moved = self._misplaced(wanted, found)
-                shifted[wanted.holder_id] -= raw
-                shifted[found.holder_id] += moved
+                shifted[wanted.account] -= raw
+                shifted[found.account] += moved
                 continue
             if _update_fields(expected) != _update_fields(actual):
                 for name in _UPDATE_FIELDS:
@@ -264,10 +279,10 @@ class _Comparison:
                 self._quantity("quantity", expected.quantity, actual.quantity, token, wanted)
             old_gap = _gap(expected.old_balance, actual.old_balance, token)
             skewed = lacking.before(wanted) + surplus.before(found)
-            if old_gap != shifted[wanted.holder_id] + skewed:
+            if old_gap != shifted[wanted.account] + skewed:
                 self._quantity("old_balance", expected.old_balance, actual.old_balance, token, wanted)
-                shifted[wanted.holder_id] = _whole(old_gap) - skewed
-            shifted[wanted.holder_id] += _whole(gap)
+                shifted[wanted.account] = _whole(old_gap) - skewed
+            shifted[wanted.account] += _whole(gap)
             self._worth(expected, actual, gap, wanted)
             self._skipped(expected, actual, wanted)
             if actual.created_at is None:
@@ -453,7 +468,7 @@ class _Comparison:
         self, name: str, position_id: int | None, expected: Fraction, actual: Fraction, token: Token
     ) -> None:
         gap = (actual - expected) * 10**token.decimals
-        if gap == self._explained[position_id]:
+        if gap == self._explained[position_id, False]:
             return
         self._add(
             BreakKind.different,
@@ -529,7 +544,10 @@ class _Comparison:
                 self._plain_break(BreakKind.different, f"{name} loan", _presence(expected), _presence(actual))
             return
         for side in ("collateral", "borrowed"):
-            self._compare_side(f"{name} {side}", position, getattr(expected, side), getattr(actual, side), token)
+            account = position.position_id, side == "borrowed"
+            wanted = getattr(expected, side)
+            token = token if wanted is None else _token(wanted.asset)
+            self._compare_side(f"{name} {side}", account, wanted, getattr(actual, side), token)
             tracker, other = getattr(expected, f"{side}_interest"), getattr(actual, f"{side}_interest")
             if tracker is None or other is None:
                 if tracker is not other:
@@ -538,8 +556,8 @@ class _Comparison:
                     )
                 continue
             explained = {
-                "last_token_amount": self._explained[position.position_id],
-                "last_accrued_interest": self._explained_interest[position.position_id],
+                "last_token_amount": self._explained[account],
+                "last_accrued_interest": self._explained_interest[account],
             }
             for field_name in ("opening_amount", "last_token_amount", "last_accrued_interest", "interest_payments"):
                 self._loan_quantity(
@@ -550,7 +568,7 @@ class _Comparison:
                     token,
                     explained=explained.get(field_name, 0),
                 )
-            if position.position_id in self._restamped:
+            if account in self._restamped:
                 continue
             for field_name in ("last_updated_at", "last_event_at", "last_updated_block_number"):
                 self._plain_field(
@@ -558,17 +576,17 @@ class _Comparison:
                 )
 
     def _compare_side(
-        self, name: str, position: Position, expected: LoanSide | None, actual: LoanSide | None, token: Token
+        self, name: str, account: Account, expected: LoanSide | None, actual: LoanSide | None, token: Token
     ) -> None:
         if expected is None or actual is None:
             if expected is not actual:
                 self._plain_break(BreakKind.different, name, _presence(expected), _presence(actual))
             return
         self._plain_asset(f"{name}.asset", expected.asset, actual.asset)
-        principal = self._explained[position.position_id] - self._explained_interest[position.position_id]
+        principal = self._explained[account] - self._explained_interest[account]
         self._loan_quantity(
             f"{name}.quantity",
-            position.position_id,
+            account[0],
             expected.quantity,
             actual.quantity,
             token,
@@ -577,7 +595,7 @@ class _Comparison:
         self._plain_field(f"{name}.created_at", expected.created_at, actual.created_at)
 
     def _loan_quantity(
-        self, path: str, position_id: int, expected: Decimal, actual: Decimal, token: Token, *, explained: int
+        self, path: str, position_id: int | None, expected: Decimal, actual: Decimal, token: Token, *, explained: int
     ) -> None:
         gap = _gap(expected, actual, token)
         if gap in (0, explained):
@@ -784,19 +802,19 @@ class _Shifts:
     That order is what ids tell: a block that is read again is booked after all that was there, whatever its number.
     """
 
-    def __init__(self, gaps: Iterable[tuple[int | None, int, int]]) -> None:
-        shifts: dict[int | None, list[tuple[int, int]]] = defaultdict(list)
-        for holder_id, update_id, gap in gaps:
-            shifts[holder_id].append((update_id, gap))
-        self._shifts: dict[int | None, tuple[list[int], list[int]]] = {}
+    def __init__(self, gaps: Iterable[tuple[Account, int, int]]) -> None:
+        shifts: dict[Account, list[tuple[int, int]]] = defaultdict(list)
+        for account, update_id, gap in gaps:
+            shifts[account].append((update_id, gap))
+        self._shifts: dict[Account, tuple[list[int], list[int]]] = {}
         """By holding: ids in order, and the base units shifted before each of them and after the last."""
-        for holder_id, found in shifts.items():
+        for account, found in shifts.items():
             found.sort()
             sums = accumulate((gap for _, gap in found), initial=0)
-            self._shifts[holder_id] = ([update_id for update_id, _ in found], list(sums))
+            self._shifts[account] = ([update_id for update_id, _ in found], list(sums))
 
     def before(self, entry: Entry) -> int:
-        ids, sums = self._shifts.get(entry.holder_id, ([], [0]))
+        ids, sums = self._shifts.get(entry.account, ([], [0]))
         return sums[bisect_left(ids, entry.update.balance_update_id)]
 
 

@@ -133,10 +133,10 @@ def _old_balances(checkpoint: Checkpoint, known: set[int]) -> Iterator[Violation
     """Each new update starts where the one before it in its holding ended; trades lie between operations only."""
     for holder_id, holding in holdings(checkpoint.books):
         updates = [update for update_id, update in sorted(holding.balance_updates.items()) if update_id not in known]
-        owed = holding.owed_asset if isinstance(holding, Position) else None
-        of_debt = [update for update in updates if owed is not None and owed.is_same(update.asset)]
-        yield from _chained(holder_id, [update for update in updates if update not in of_debt], exact_quantity(holding))
+        own = [update for update in updates if holding.asset.is_same(update.asset)]
+        yield from _chained(holder_id, own, exact_quantity(holding))
         if isinstance(holding, Position):
+            of_debt = [update for update in updates if not holding.asset.is_same(update.asset)]
             yield from _chained(holder_id, of_debt, holding.owed)
 
 
