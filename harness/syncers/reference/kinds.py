@@ -80,16 +80,23 @@ class Enzyme:
         else:
             accessor = self._first_accessor(reader, target, deployed_at)
         changes = list(reader.logs([target.vault], [ACCESSOR_SET], start_block, end_block))
-        return Say(
+        say = Say(
             places=((-1, -1), *(log.place for log in changes)),
             emitters=(accessor, *(decode_accessor_set(log) for log in changes)),
         )
+        last = checksum(reader.call(target.vault, "getAccessor()(address)", block=end_block))
+        if say.emitters[-1] != last:
+            raise SyncRefused(f"{last} speaks for the vault at block {end_block}, but no log says since when")
+        return say
 
     def _first_accessor(self, reader: Reader, target: Target, deployed_at: int) -> str:
         for log in reader.logs([target.deployer], [NEW_FUND_CREATED], deployed_at, deployed_at):
             vault, accessor = decode_new_fund(log)
             if vault == checksum(target.vault):
                 return accessor
+        if not reader.is_proved(deployed_at):
+            reader.prove(deployed_at)
+            return self._first_accessor(reader, target, deployed_at)
         raise SyncRefused(f"no deployment of vault {target.vault} in block {deployed_at}, where the books have it")
 
     def decode(self, log: Log, target: Target) -> Flow:

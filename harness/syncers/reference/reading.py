@@ -31,6 +31,8 @@ _TOO_OFTEN = re.compile(r"429|too many requests|rate.?limit|(request|daily|capac
 _TOO_OFTEN_CODES = (429, -32005)
 _TOO_MUCH = re.compile(r"range|413|too large|too big|too many|more than|limit|exceed|response size", re.IGNORECASE)
 
+_WITHHELD = "the node withholds logs of block {block}, or cannot show that it does not"
+
 _Answer = TypeVar("_Answer")
 
 
@@ -111,7 +113,7 @@ class Reader:
         given = self._ask_range(addresses, topics, block, block)
         if given and self._is_of_this_branch(given):
             return given
-        return [log for log in self.prove(block) if sieve.passes(log)]
+        return [log for log in self._all_of(block) if sieve.passes(log)]
 
     def _is_of_this_branch(self, logs: list[Log]) -> bool:
         expected = bytes(self.header(logs[0].block).hash)
@@ -183,15 +185,36 @@ class Reader:
     def prove(self, block: int) -> list[Log]:
         """All logs of a block, held against the root of its receipts; from now on they are what ``logs`` gives.
 
-        A node without receipts is asked for all logs of the block; they must count through and be what the header's
-        bloom filter sums up.
-
         Raises:
-            SyncRefused: If the node has neither.
+            SyncRefused: If the node does not have the receipts of this block.
         """
+
+        def ask() -> list[Log]:
+            logs = self._by_receipts(block)
+            if logs is None:
+                self._check_unmoved(block)
+                raise _Absent(_WITHHELD.format(block=block))
+            return logs
+
         if block not in self._proved:
-            self._proved[block] = self._tried(lambda: self._by_receipts(block) or self._by_bloom(block))
+            self._proved[block] = self._tried(ask)
         return self._proved[block]
+
+    def _all_of(self, block: int) -> list[Log]:
+        """All logs of a block, proved or, from a node without receipts, as its bloom filter sums them up.
+
+        The filter cannot tell a log that is like others of the block. So much is left to the syncer: logs that do
+        not fit together are a reason to ask for a proof.
+        """
+
+        def ask() -> list[Log]:
+            logs = self._by_receipts(block)
+            if logs is not None:
+                self._proved[block] = logs
+                return logs
+            return self._by_bloom(block)
+
+        return self._tried(ask)
 
     def _by_receipts(self, block: int) -> list[Log] | None:
         header = self.header(block)
@@ -218,7 +241,7 @@ class Reader:
         numbered = [log.place for log in listed] == [(block, number) for number in range(len(listed))]
         if self.bloom(block) is None or not numbered or bloom_of(listed) != self.bloom(block):
             self._check_unmoved(block)
-            raise _Absent(f"the node withholds logs of block {block}, or cannot show that it does not")
+            raise _Absent(_WITHHELD.format(block=block))
         return listed
 
     # -- headers
