@@ -288,7 +288,6 @@ EXPECTED: dict[str, tuple[tuple[int, int, str, str | None], ...]] = {
         (2, 3, "found no reason", None),
         (3, 23, "found no reason", None),
     ),
-    "law_off_not_yet": ((1, 12, "law 'orphaned-blocks-leave-nothing' is not judged yet", None),),
     "laws_off_as_list": ((1, 11, "found a list", None),),
     "tolerance_without_a_reason": ((1, 14, "a tolerance lacks 'reason'", None),),
     "tolerance_wrongly": (

@@ -417,6 +417,21 @@ def test_raw_quantity_takes_the_records_own_asset() -> None:
         DEPOSIT_AND_SYNC
         + "  - trade: {sell: 5 USDC, buy: 1 WETH}\n  - trade: {sell: 5 USDC, buy: 1 WETH, position: new}\n"
         "  - trade: {sell: 1 WETH, buy: 1 USDC, position: 2}\n",
+        # a flow of the second fund is none of this vault's
+        DEPOSIT_AND_SYNC + "  - deposit: {caller: bob, assets: 5, vault: second}\n"
+        "  - redeem: {caller: bob, shares: 5, vault: second}\n  - trade: {sell: 5 USDC, buy: 1 WETH}\n",
+        # a reorganisation took the unsynced flow away
+        DEPOSIT_AND_SYNC + "  - deposit: {caller: bob, assets: 5}\n  - reorg: {depth: 1, drop: [4]}\n"
+        "  - trade: {sell: 5 USDC, buy: 1 WETH}\n",
+        # and the trade that a sync may not end before
+        DEPOSIT_AND_SYNC + "  - trade: {sell: 5 USDC, buy: 1 WETH}\n  - reorg: {depth: 1, drop: [4]}\n"
+        "  - sync: {end_block: 3}\n",
+        # a trade that is mined again is nobody's new decision
+        DEPOSIT_AND_SYNC + "  - trade: {sell: 5 USDC, buy: 1 WETH}\n  - reorg: {depth: 2, keep: [3, 4]}\n  - sync:\n"
+        "  - trade: {sell: 1 WETH, buy: 1 USDC, position: 2}\n",
+        # a hook is for one operation
+        DEPOSIT_AND_SYNC + "  - node: {after: 1, steps: [deposit: {caller: bob, assets: 5}]}\n  - sync:\n  - sync:\n"
+        "  - trade: {sell: 5 USDC, buy: 1 WETH}\n",
     ],
 )
 def test_what_may_be_right_is_left_to_the_run(steps: str) -> None:

@@ -36,7 +36,7 @@ WRONG_FOR_A_SCHEMA_TOO = (
     "expect_unknown_field", "expect_unknown_cause", "expect_unknown_position_type", "expect_clock_fields",
     "expect_ids", "expect_null_where_none_is", "expect_position_by_name", "expect_chain_within_contains",
     "actor_with_reserved_name", "many_at_once",
-    "law_off_unknown", "law_off_not_yet", "laws_off_as_list", "tolerance_without_a_reason", "tolerance_wrongly",
+    "law_off_unknown", "laws_off_as_list", "tolerance_without_a_reason", "tolerance_wrongly",
     "tolerances_as_mapping", "known_lacks_everything", "known_wrongly", "known_without_breaks", "known_as_word",
     "transaction_of_nothing", "transaction_is_a_mapping", "transaction_with_a_trade", "transaction_call_refused",
     "transaction_call_misspelt", "reorg_without_a_depth", "reorg_with_nothing", "reorg_of_no_depth", "reorg_too_deep",
