@@ -240,6 +240,43 @@ def test_chain_replaced_in_the_middle_is_read_anew(world, after):
     assert plain(world.synced(books)) == plain(synced)
 
 
+@pytest.mark.parametrize("verb", ["sync_interest", "correct_accounts"])
+def test_balances_of_a_chain_replaced_in_the_middle_are_read_anew(enzyme, verb):
+    world = enzyme
+    world.block(world.deposit(1_000 * USDC))
+    books = world.supplied(world.synced(), 400 * USDC, paid=400 * USDC)
+    world.block()
+    books = world.synced(books)
+    world.rebase(world.ausdc, 3 * USDC)
+    world.block()
+    books = world.synced(books) if verb == "sync_interest" else books
+
+    class Moving:
+        """A view whose chain is replaced after the first balance was read."""
+
+        def __init__(self) -> None:
+            self.view, self.left = world.view(), 1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.view, name)
+
+        def call(self, *arguments: Any, **keywords: Any) -> Any:
+            answer = self.view.call(*arguments, **keywords)
+            if self.left:
+                self.left = 0
+                world.fork(world.head)
+                world.rebase(world.ausdc, 7 * USDC)
+                world.block()
+            return answer
+
+    if verb == "sync_interest":
+        with pytest.raises(SyncRefused, match="the treasury stands at block"):
+            getattr(world.syncer(), verb)(Moving(), books)
+    else:
+        after = getattr(world.syncer(), verb)(Moving(), books)
+        assert plain(corrected(world, books)) == plain(after)
+
+
 def test_chain_that_keeps_changing_is_refused(world):
     books = world.initialised()
     for raw in range(1, 5):

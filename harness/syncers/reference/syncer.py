@@ -48,9 +48,10 @@ class ReferenceSyncer(TreasurySync, InterestSyncing, AccountCorrecting):
         """
         kind = self._kind()
         self.check_uninitialised(books)
-        self.check_head(view)
 
         def work_out(work: Work) -> None:
+            self.check_head(view)
+            work.reader.header(view.end_block)
             self.fill_deployment(work, self.find_deployment(work, kind))
             self.keep_scanned(work, view.end_block)
 
@@ -296,6 +297,7 @@ class ReferenceSyncer(TreasurySync, InterestSyncing, AccountCorrecting):
         elif cursor is not None and view.head < cursor:
             raise SyncRefused(f"the node's head {view.head} is below the last block scanned, {cursor}")
         self.check_head(view)
+        work.reader.header(view.end_block)  # before anything else of that block, so that a change of it shows
 
     def find_common_block(self, work: Work) -> int | None:
         """The last block that the books and the chain have in common, None if none was replaced."""
