@@ -67,7 +67,12 @@ class Header(Protocol):
 
 
 class ChainView(Protocol):
-    """The chain as one operation may read it, pinned to ``end_block``."""
+    """The chain as one operation may read it, pinned to ``end_block``.
+
+    Any read may fail as a node fails: with a ``NodeError`` (its code and words), or as a connection that breaks or takes
+    too long (``OSError``). A node may also answer what is not so: no header, too few logs, logs of another branch. The
+    header of a block tells: its hash, its bloom filter, the root of its receipts.
+    """
 
     @property
     def end_block(self) -> int:
@@ -96,13 +101,16 @@ class ChainView(Protocol):
         start_block: int,
         end_block: int,
     ) -> list[Any]:
-        """web3 log receipts in (block, log index) order; both ends included."""
+        """web3 log receipts in (block, log index) order; both ends included.
+
+        A node that misbehaves may repeat, shuffle, withhold or withdraw (``removed``) them, and say numbers as hex text.
+        """
 
     def call(self, address: str, signature: str, *arguments: Any, block: int | None = None) -> Any:
         """The decoded answer of e.g. ``"balanceOf(address)(uint256)"``; several values as a tuple."""
 
     def header(self, block: int) -> Header:
-        """The header of a block."""
+        """The header of a block; from some nodes None, or one without its time."""
 
     def code(self, address: str, block: int | None = None) -> bytes:
         """The code at an address."""
