@@ -232,3 +232,65 @@ def test_an_unlawful_chain_is_the_harnesses_fault(monkeypatch: pytest.MonkeyPatc
     off = loads("laws_off: {assets-conserved: seen}\n" + ERC4626, "x.yaml")
     result = run_scenario(off, ReferenceSyncer, id="x", sweeps=False)
     assert (Verdict.reconciled, ["assets-conserved"]) == (result.verdict, [each.law for each in result.laws_off])
+
+
+MIXED = """\
+tokens:
+  USDC: {decimals: 6}
+  aUSDC: {kind: index_rebase, underlying: USDC}
+  dUSDC: {kind: debt, underlying: USDC}
+vault: {kind: enzyme, reserve: USDC}
+steps:
+  - deposit: {caller: alice, assets: 1000.000001 USDC}
+  - sync:
+  - supply: {assets: 500.000001 USDC, into: aUSDC}
+  - borrow: {assets: 100 USDC}
+  - accrue: {token: aUSDC, rate: 5%}
+  - wait: 30 days
+  - mine: 1
+  - charge_fee: {shares: 10, receiver: carol}
+  - transaction:
+    - deposit: {caller: bob, assets: 50 USDC}
+    - redeem: {caller: bob, shares: 33%}
+    - deposit: {caller: bob, assets: 33.333333 USDC}
+  - redeem: {caller: alice, shares: 50%}
+  - sync:
+"""
+
+
+def test_fees_debts_growth_and_several_flows_of_a_transaction_obey() -> None:
+    played = play(loads(MIXED, "x.yaml"))
+    assert () == conservation(played, every_block=True)
+    assert () == conservation(played, every_block=False)
+
+
+def test_shares_that_nobody_charged_as_a_fee_break_the_law_of_shares() -> None:
+    played = play(loads(MIXED, "x.yaml"))
+    fee = played.ledger.share_fees[0]
+    ledger = played.ledger.copy(played.ledger.setting)
+    ledger._share_fees = [replace(fee, raw=fee.raw - 1)]
+    assert fee.block == broken(ledger, readings(played))["shares-conserved"]
+
+
+def test_growth_that_nobody_noted_breaks_the_law_of_assets() -> None:
+    played = play(loads(MIXED, "x.yaml"))
+    grown = next(move for move in played.ledger.moves if not move.transaction)
+    ledger = played.ledger.copy(played.ledger.setting)
+    ledger._moves = [move for move in ledger.moves if move != grown]
+    assert grown.block == broken(ledger, readings(played))["assets-conserved"]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_each_flow_of_a_transaction_is_judged(which: int) -> None:
+    """One got a thousandth more shares than it should have, and another as many less: the supply is right."""
+    played = play(loads(MIXED, "x.yaml"))
+    ledger = played.ledger.copy(played.ledger.setting)
+    flows = list(ledger.flows)
+    mixed = [index for index, flow in enumerate(flows) if flow.transaction == flows[1].transaction]
+    assert 3 == len(mixed)
+    index, other = mixed[which], mixed[which - 1]
+    moved = abs(flows[index].shares) // 1_000
+    flows[index] = replace(flows[index], shares=flows[index].shares + moved)
+    flows[other] = replace(flows[other], shares=flows[other].shares - moved)
+    ledger._flows = flows
+    assert {"share-price-moves-for-a-reason": flows[index].block} == broken(ledger, readings(played))

@@ -98,7 +98,7 @@ def share_price_moves_for_a_reason(ledger: Ledger, readings: Sequence[Reading]) 
     that an ERC-4626 vault adds, G' and S' for those after it, and D = G'S − GS', which is 0 if the price stays:
 
     - shares for assets a are ⌊aS / G⌋ or, given the shares, assets are rounded up; going out likewise, always in the
-      vault's favour: 0 ≤ D < max(G, S);
+      vault's favour: 0 ≤ D < max(G, S); f × S less where a fee f on the transfer took part of a deposit;
     - in kind each of the counted assets is paid out rounded down, and what is left is valued rounded down: with n
       counted assets besides the reserve and an asset's raw unit worth r raw units of the reserve,
       −nS < D < S(n + Σ r), and |rounded| × r × S more on either side where an index token rounds.
@@ -273,10 +273,16 @@ class _Walk:
         )
         slack = rounded * (supply if len(step.flows) == 1 else supply + supply_after)
         if flow.cause == "deposit" or self._virtual:
-            return -slack, max(gross, supply) + slack
+            return -slack - _short(flow) * supply, max(gross, supply) + slack
         others = len(self._counted) - 1
         worth = sum((self._rate(symbol, step.block) for symbol in self._counted), Fraction(0))
         return -others * supply - slack, (others + worth) * supply + slack
+
+
+def _short(flow: Flow) -> int:
+    """What of a deposit counted for its shares and did not arrive: a fee on the transfer, base units."""
+    short: int = getattr(flow, "short", 0)
+    return short
 
 
 def _steps(ledger: Ledger) -> list[_Step]:
