@@ -69,9 +69,9 @@ class Header(Protocol):
 class ChainView(Protocol):
     """The chain as one operation may read it, pinned to ``end_block``.
 
-    Any read may fail as a node fails: with a ``NodeError`` (its code and words), or as a connection that breaks or takes
-    too long (``OSError``). A node may also answer what is not so: no header, too few logs, logs of another branch. The
-    header of a block tells: its hash, its bloom filter, the root of its receipts.
+    Any read may fail as a node fails: with a ``NodeError`` (its code and words), or as a connection that breaks or
+    takes too long (``OSError``). A node may also answer what is not so: no header, too few logs, logs of another
+    branch. The header of a block tells: its hash, its bloom filter, the root of its receipts.
     """
 
     @property
@@ -103,7 +103,8 @@ class ChainView(Protocol):
     ) -> list[Any]:
         """web3 log receipts in (block, log index) order; both ends included.
 
-        A node that misbehaves may repeat, shuffle, withhold or withdraw (``removed``) them, and say numbers as hex text.
+        A node that misbehaves may repeat, shuffle, withhold or withdraw (``removed``) them, and say numbers as hex
+        text.
         """
 
     def call(self, address: str, signature: str, *arguments: Any, block: int | None = None) -> Any:
