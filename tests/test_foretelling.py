@@ -107,6 +107,19 @@ def test_so_many_hashes_are_kept(below: int, refused: bool) -> None:
         hand.sync()
 
 
+def test_hashes_that_were_forgotten_do_not_come_back_with_a_rewind() -> None:
+    hand = synced(300)
+    hand.sync()
+    for common in (239, 180):
+        hand.reorganise(common)
+        hand.block()
+        hand.sync()
+    hand.reorganise(170)
+    for _ in range(20):
+        hand.block()
+    assert "no hash so far back" in hand.refusal("sync")
+
+
 def test_interest_after_the_treasury_was_lost_is_refused_and_a_correction_rewinds() -> None:
     hand = synced(0)
     hand.deposit(5)

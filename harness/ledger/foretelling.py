@@ -83,7 +83,8 @@ class Foreteller:
         # What no scanned block shows needs no way back.
         if common is not None or not self._is_above(self.pending_rewind):
             self.pending_rewind = None
-        kept = [block for block in (done[-1].kept if done else ()) if common is None or block <= common]
+        latest = self._done[-1].kept if self._done else ()
+        kept = [block for block in latest if common is None or block <= common]
         kept = sorted({*kept, *_scanned(ledger, books, operation)})[-HASHES_KEPT:]
         self.books = after
         self._done = [
