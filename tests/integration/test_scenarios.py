@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.chain import PROFILES
 from harness.cli import find_files
-from harness.report.results import Verdict
+from harness.report.results import NodeOutcome, Verdict
 from harness.runner import run_file
 from harness.scenario.files import row_id, rows_of
 from harness.scenario.loader import load_all
@@ -33,6 +34,8 @@ def test_scenario_reconciles(file: str, variant: str | None) -> None:
     assert Verdict.reconciled == result.verdict, "\n".join(said)
     assert result.checks > 0
     assert result.sweeps, "a scenario is synced in other ways as well"
+    loud = {name for name, outcome in result.nodes.items() if outcome is not NodeOutcome.exact}
+    assert loud <= {name for name, profile in PROFILES.items() if not profile.recovers}, "a fault can be recovered from"
 
 
 @pytest.mark.parametrize("file", FILES)
