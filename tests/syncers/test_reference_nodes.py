@@ -229,6 +229,19 @@ def test_any_single_log_that_is_missing_is_noticed(world, at, who):
     assert told(world.synced(books)) == told(alone)
 
 
+def test_call_that_is_missing_as_a_whole_shows_in_the_supply(world):
+    """Its block has other logs of each kind, so neither the header nor what is left tells that there was more."""
+    books = world.initialised()
+    block = world.block(world.deposit(7), world.deposit(9))
+
+    def drop(node: Node, read: Callable[..., Any], *query: Any) -> Any:
+        return [log for log in read(*query) if (log["blockNumber"], log["logIndex"] < 3) != (block, False)]
+
+    assert 2 == len(told(synced(world, books, Node(world, get_logs=drop))))
+    with pytest.raises(SyncRefused, match="withholds logs of block 3"):
+        synced(world, books, Node(world, get_logs=drop, web3=without_receipts))
+
+
 def lagging(blocks: int) -> Callable[..., Any]:
     def change(node: Node, read: Callable[..., Any], *query: Any) -> Any:
         return [log for log in read(*query) if log["blockNumber"] <= node.view.head - blocks]
@@ -352,7 +365,7 @@ def test_logs_of_another_branch_are_asked_for_again(world):
         found = read(*query)
         if found and left[0]:
             left[0] -= 1
-            return [{**log, "blockHash": b"\x07" * 32} for log in found]
+            return [{**log, "blockHash": b"\x07" * 32, "data": log["data"][:-1] + b"\x63"} for log in found]
         return found
 
     books = world.initialised()

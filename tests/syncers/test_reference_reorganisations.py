@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -111,6 +112,33 @@ def test_deep_reorganisation_goes_back_to_an_operation_whose_hash_is_gone(world,
     world.fork(world.head - 100)
     world.blocks(120)
     assert plain(world.synced(first)) == plain(world.synced(books))
+
+
+def test_checkpoints_of_operations_long_gone_are_handed_down(world):
+    """Each time the oldest blocks are let go, what they tell goes to the oldest that stays."""
+    world.block(world.deposit(5 * USDC))
+    first = world.synced()
+    world.blocks(200)
+    books = world.synced(first)
+    world.blocks(60)
+    books = world.synced(books)
+    world.fork(150)
+    world.block(world.deposit(6 * USDC))
+    world.blocks(120)
+    assert plain(world.synced(first)) == plain(world.synced(books))
+
+
+def test_cycle_of_an_idle_sync_is_kept(world):
+    books = world.synced()
+    late = books.sync.treasury.last_cycle_at + timedelta(days=1)
+    books = world.syncer().sync_treasury(world.view(), books, late)
+    world.block(world.deposit(5))
+    books = world.synced(books)
+    world.fork(3)
+    world.block()
+    with pytest.raises(SyncRefused, match="before the last cycle"):
+        world.syncer().sync_treasury(world.view(), books, late - timedelta(seconds=1))
+    assert late == world.syncer().sync_treasury(world.view(), books, late).sync.treasury.last_cycle_at
 
 
 def test_books_that_know_hashes_alone_are_taken_on(world, updates):
@@ -252,7 +280,7 @@ def test_balances_of_a_chain_replaced_in_the_middle_are_read_anew(enzyme, verb):
     books = world.synced(books) if verb == "sync_interest" else books
 
     class Moving:
-        """A view whose chain is replaced after the first balance was read."""
+        """A view whose chain is replaced right after a balance was read that is another one then."""
 
         def __init__(self) -> None:
             self.view, self.left = world.view(), 1
@@ -262,7 +290,7 @@ def test_balances_of_a_chain_replaced_in_the_middle_are_read_anew(enzyme, verb):
 
         def call(self, *arguments: Any, **keywords: Any) -> Any:
             answer = self.view.call(*arguments, **keywords)
-            if self.left:
+            if self.left and arguments[:2] == (world.ausdc.address, "balanceOf(address)(uint256)"):
                 self.left = 0
                 world.fork(world.head)
                 world.rebase(world.ausdc, 7 * USDC)
