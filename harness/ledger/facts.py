@@ -97,6 +97,8 @@ class Flow:
     location: Location
     shares: int = 0
     """How the owner's shares changed with it, raw: what was minted, or, negative, burned. Read from state."""
+    short: int = 0
+    """Of a deposit: what was sent and did not arrive, a fee on the transfer; base units of the reserve."""
 
     @property
     def place(self) -> tuple[int, int]:

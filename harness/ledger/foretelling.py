@@ -145,7 +145,9 @@ class Foreteller:
         """The operations before the first one that ended above the common block; none if no kept block is that low."""
         if common is None or not self._done or not any(block <= common for block in self._done[-1].kept):
             return []
-        return list(takewhile(lambda done: done.end_block <= common, self._done))
+        # What was found out about the deployment stays: its block is never replaced.
+        begun = self._done[:1]
+        return [*begun, *takewhile(lambda done: done.end_block <= common, self._done[1:])]
 
     def _rewound(self, surviving: Sequence[_Done], *more: Undo) -> Books:
         """The books that the last of these operations left, with the trades since."""

@@ -273,16 +273,20 @@ class _Walk:
         )
         slack = rounded * (supply if len(step.flows) == 1 else supply + supply_after)
         if flow.cause == "deposit" or self._virtual:
-            return -slack - _short(flow) * supply, max(gross, supply) + slack
+            return -slack - flow.short * supply, max(gross, supply) + slack
+        # Whoever takes some assets alone leaves the others' share to those who stay.
+        paid = {leg.symbol: leg.raw for leg in flow.legs}
+        left = sum(
+            (
+                -flow.shares * self.balances[symbol] * self._rate(symbol, step.block)
+                for symbol in self._counted
+                if symbol not in paid
+            ),
+            Fraction(0),
+        )
         others = len(self._counted) - 1
         worth = sum((self._rate(symbol, step.block) for symbol in self._counted), Fraction(0))
-        return -others * supply - slack, (others + worth) * supply + slack
-
-
-def _short(flow: Flow) -> int:
-    """What of a deposit counted for its shares and did not arrive: a fee on the transfer, base units."""
-    short: int = getattr(flow, "short", 0)
-    return short
+        return -others * supply - slack, (others + worth) * supply + slack + left
 
 
 def _steps(ledger: Ledger) -> list[_Step]:

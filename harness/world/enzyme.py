@@ -123,6 +123,7 @@ class EnzymeKind:
                 owner=receiver.address,
                 legs=(Leg(symbol=reserve, raw=arrived),),
                 mark=Mark(emitter=accessor, topic=COMPTROLLER.topic("SharesBought")),
+                short=raw - arrived,
             ),
             asked={reserve: arrived},
         )

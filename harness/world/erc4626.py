@@ -72,15 +72,18 @@ class Erc4626Kind:
         reserve = self._spec.reserve
         actors = self._around.actors
         caller = actors[step.caller]
+        sent = 0
         second = isinstance(step, Deposit | Redeem) and step.second_vault
         match step:
             case Deposit():
                 raw = share(step.assets, state.balance(self._reserve, caller.address))
                 data = VAULT.encode("deposit", raw, actors[step.receiver].address)
-                moved, text = self._arrives(state, raw), f"deposits {self._token.format(raw)} {reserve}"
+                sent, moved = raw, self._arrives(state, raw)
+                text = f"deposits {self._token.format(raw)} {reserve}"
             case Mint():
                 raw = share(step.shares, 0)
-                moved = self._arrives(state, self._assets(state, raw, Rounding.UP))
+                sent = self._assets(state, raw, Rounding.UP)
+                moved = self._arrives(state, sent)
                 data = VAULT.encode("mint", raw, actors[step.receiver].address)
                 text = f"mints {self._token.format(raw)} shares"
             case Withdraw():
@@ -102,15 +105,16 @@ class Erc4626Kind:
         return Prepared(
             call=Call(sender=caller, to=self._vault, data=data),
             text=text,
-            flow=self._intent(step, moved),
+            flow=self._intent(step, moved, sent),
             asked={reserve: moved},
         )
 
-    def _intent(self, step: FlowStep, moved: int) -> FlowIntent:
+    def _intent(self, step: FlowStep, moved: int, sent: int) -> FlowIntent:
         legs = (Leg(symbol=self._spec.reserve, raw=moved),)
         if isinstance(step, Deposit | Mint):
             mark = Mark(emitter=self._vault, topic=VAULT.topic("Deposit"))
-            return FlowIntent(cause="deposit", owner=self._around.actors[step.receiver].address, legs=legs, mark=mark)
+            owner = self._around.actors[step.receiver].address
+            return FlowIntent(cause="deposit", owner=owner, legs=legs, mark=mark, short=sent - moved)
         mark = Mark(emitter=self._vault, topic=VAULT.topic("Withdraw"))
         return FlowIntent(cause="redemption", owner=self._around.actors[step.owner].address, legs=legs, mark=mark)
 

@@ -125,6 +125,7 @@ class Recorder:
                     legs=prepared.flow.legs,
                     location=part.location,
                     shares=part.shares,
+                    short=prepared.flow.short,
                 )
             )
             return

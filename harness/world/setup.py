@@ -148,8 +148,8 @@ class World:
         return Call(sender=caller, to=caller.address, data=BATCH.encode("execute", steps), gas=BATCH_GAS)
 
     def rounds(self, symbol: str) -> bool:
-        """Tell whether a transfer of this token may move other than what its `Transfer` says, by its own rounding."""
-        return tokens.grows(self.around.specs[symbol].kind)
+        """Tell whether a transfer of this token may move other than asked: by its own rounding, or by a fee."""
+        return self.around.specs[symbol].kind != "plain"
 
 
 def _hidden_underlying(spec: TokenSpec) -> str:

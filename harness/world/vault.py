@@ -42,6 +42,8 @@ class FlowIntent:
     owner: str
     legs: tuple[Leg, ...]
     mark: Mark
+    short: int = 0
+    """Of a deposit: what is sent and does not arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
