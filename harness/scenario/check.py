@@ -15,6 +15,7 @@ from harness.scenario.model import (
     Amount,
     Borrow,
     Close,
+    CorrectAccounts,
     Crash,
     Deposit,
     Emit,
@@ -67,6 +68,7 @@ class Header:
     start: datetime
     block_time: timedelta
     steps: Location
+    tokens: tuple[str, ...] = ()
 
 
 def problems_of(header: Header, deploy: Sequence[Entry], steps: Sequence[Entry]) -> list[Problem]:
@@ -93,6 +95,7 @@ class _Walk:
     def __init__(self, header: Header) -> None:
         self.problems: list[Problem] = []
         self._reserve = header.reserve
+        self._tokens = header.tokens
         self._clock = Clock(header.start, header.block_time)
         self._clock.mine()
         self._synced = -1
@@ -528,6 +531,10 @@ class _Walk:
             self._synced = max(self._synced, end)
         elif isinstance(step, SyncInterest):
             self._rebased.clear()
+        elif isinstance(step, CorrectAccounts):
+            # It owns every flow up to its end, and may open a position of each token that it finds.
+            self._synced = max(self._synced, end)
+            self._opened += [symbol for symbol in self._tokens if symbol != self._reserve]
 
     def _end_block(self, step: SyncingBase, entry: Entry) -> int | None:
         head = self._clock.number

@@ -131,7 +131,13 @@ class Reader(Expectations):
         start = simple.get("start", datetime(2024, 1, 1))
         block_time = simple.get("block_time", timedelta(seconds=12))
         if steps_node is not None and steps_node.kind == "sequence":
-            header = Header(reserve=self.reserve, start=start, block_time=block_time, steps=found["steps"][0].location)
+            header = Header(
+                reserve=self.reserve,
+                start=start,
+                block_time=block_time,
+                steps=found["steps"][0].location,
+                tokens=tuple(self.tokens),
+            )
             for problem in problems_of(header, deploy, steps):
                 self.report(problem)
         if self.problems or vault is None or tags is None:
