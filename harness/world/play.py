@@ -7,7 +7,6 @@ pinned to its blocks and to a branch, so it can be run afterwards, as often and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import assert_never
 
 from harness.books import Books
@@ -67,6 +66,8 @@ class _Player:
         self._vault = ""
         self._node: NodeStep | None = None
         self._crash: int | None = None
+        self._after: int | None = None
+        """At which view call of the next operation the chain moves on, if a hook says so."""
 
     def play(self) -> Played:
         items = plan(self._scenario)
@@ -185,17 +186,13 @@ class _Player:
             case _:
                 assert_never(step)
 
-    _after: int | None = None
-    """At which view call of the next operation the chain moves on, if a hook says so."""
-
     def _run_hook(self, item: PlannedStep) -> Hook | None:
-        """Mine what is mined while an operation runs."""
+        """Mine what is mined while an operation runs; no step of it has an `expect` or is the manager's."""
         after, self._after = self._after, None
         if after is None:
             return None
         hook = Hook(after=after, branch=self._branch, head=item.head)
         trades = list(self._miner.trades)
-        acts = len(self._acts)
         for planned in item.hook:
             if isinstance(planned, PlannedReorg):
                 self._reorganise(planned)
@@ -207,13 +204,7 @@ class _Player:
                 "a manager's step is mined, or mined away, while this operation runs",
                 "investors' and token steps alone in a node's hook",
             )
-        # What an author expects of the steps of a hook is judged after the operation, not in the middle of it.
-        self._deferred = self._acts[acts:]
-        del self._acts[acts:]
-        self._acts += [act for act in self._deferred if isinstance(act, OrphanAct)]
         return hook
-
-    _deferred: list[Act]
 
     def _operation(self, step: SyncingStep, head: int) -> Operation:
         end_block = self._end_block(step.location, step.end_block, head)
@@ -293,10 +284,6 @@ class _Player:
                 rewinds=rewinds,
             )
         )
-        if hook is not None:
-            self._acts += [
-                replace(act, expected=self._foretold.books) for act in self._deferred if isinstance(act, CheckAct)
-            ]
         if isinstance(expected, Refusal):
             return
         if operation.kind == "sync_interest":
