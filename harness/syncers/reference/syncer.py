@@ -257,7 +257,7 @@ class ReferenceSyncer(TreasurySync, InterestSyncing, AccountCorrecting):
             work = self._start(view, books, cycle)
             try:
                 work_out(work)
-                work.reader.check_unmoved()
+                self.check_unmoved(work)
                 return work.books
             except ChainMoved as moved:
                 if started == STARTS:
@@ -270,12 +270,20 @@ class ReferenceSyncer(TreasurySync, InterestSyncing, AccountCorrecting):
         copy = copy_books(books)
         return Work(
             view=view,
-            reader=Reader(view, self._pause),
+            reader=self.open_reader(view),
             books=copy,
             holdings=self.open_holdings(copy),
             found=checkpoints(copy),
             cycle=cycle,
         )
+
+    def open_reader(self, view: ChainView) -> Reader:
+        """What the chain is read through in one operation."""
+        return Reader(view, self._pause)
+
+    def check_unmoved(self, work: Work) -> None:
+        """Check at the end that the chain was not replaced meanwhile."""
+        work.reader.check_unmoved()
 
     def open_holdings(self, books: Books) -> Holdings:
         """What the books hold, to be moved."""

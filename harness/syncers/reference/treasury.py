@@ -69,10 +69,9 @@ class TreasurySync(Bookkeeping):
                 work.reader.prove(block)
 
     def _flows_given(self, work: Work, kind: Kind, start_block: int, end_block: int) -> list[Flow]:
-        deployed_at = self._deployed_at(work.books)
         work.doubts.clear()
         work.share_moves = list(work.reader.logs([self.target.vault], [TRANSFER], start_block, end_block))
-        say = kind.say(work.reader, self.target, deployed_at, start_block, end_block)
+        say = self.who_says(work, kind, start_block, end_block)
         flows: list[Flow] = []
         for first, last in self.flow_ranges(start_block, end_block, work.view.chunk):
             marks = self._distinct(self.flow_logs(work.reader, kind, say, first, last))
@@ -80,6 +79,10 @@ class TreasurySync(Bookkeeping):
         self._doubt_lone_shares(work, kind, say, flows)
         self._doubt_supply(work, start_block, end_block)
         return flows
+
+    def who_says(self, work: Work, kind: Kind, start_block: int, end_block: int) -> Say:
+        """Whose events are this vault's flows in a range."""
+        return kind.say(work.reader, self.target, self._deployed_at(work.books), start_block, end_block)
 
     def in_order(self, flows: list[Flow]) -> list[Flow]:
         """Flows in the order in which they are booked: that of the chain."""
@@ -134,7 +137,7 @@ class TreasurySync(Bookkeeping):
             own = self.own_arrivals(brought)
             if not own or own[-1].log_index + 1 != mint:
                 work.doubts.add(flow.log.block)
-            told.append(_paid_in(flow, reserve, sum(decode_transfer(log) for log in own)))
+            told.append(_paid_in(flow, reserve, self.paid(flow, mint, own)))
         return told
 
     def own_mint(self, flow: Flow, moves: Sequence[Log]) -> int | None:
@@ -146,6 +149,10 @@ class TreasurySync(Bookkeeping):
     def own_arrivals(self, brought: Sequence[Log]) -> Sequence[Log]:
         """Of what was brought before shares were minted, what was paid for them."""
         return brought[-1:]
+
+    def paid(self, flow: Flow, mint: int | None, own: Sequence[Log]) -> int:
+        """What a deposit paid: what arrived of it, whatever its event says."""
+        return sum(decode_transfer(log) for log in own)
 
     def _by_key(self, logs: Iterable[Log]) -> dict[str, list[Log]]:
         found: dict[str, list[Log]] = {}
