@@ -62,7 +62,7 @@ def deploy(kind: str) -> Vault:
 def mine_flows(vault: Vault, count: int) -> None:
     """Mine deposits and, as every fourth flow, redemptions, 40 a block."""
     alice = vault.world.around.actors["alice"]
-    spender = vault.world.kind.spender()
+    (spender,) = vault.world.kind.spenders()
     enzyme = vault.scenario.vault.kind == "enzyme"
     artifact = load_artifact("Comptroller" if enzyme else "Erc4626Vault")
 
