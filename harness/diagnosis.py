@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from harness.books import Books, copy_books
 from harness.judging import block_of, judge
 from harness.ledger.bookkeeping import Operation, Refusal
 from harness.reconcile.causes import Case, Finding, Probes, find_cause
+from harness.reconcile.compare import entries
 from harness.reconcile.diff import Break, BreakKind, Diff
 from harness.reconcile.statement import held_raw
 from harness.report.results import DiagnosisResult, SidesAt
@@ -113,16 +115,24 @@ class _Prober:
 
     def without_restarts(self) -> bool | None:
         """Whether the operation is right after all that came before it, by a syncer that was never started anew."""
-        kept = [act for act in _acts_until(self.run, self.act) if not _is_restart_or_elsewhere(act, self.act)]
+        return self._after(
+            [act for act in _acts_until(self.run, self.act) if not _is_restart_or_elsewhere(act, self.act)], self.act
+        )
+
+    def without_crashes(self) -> bool | None:
+        """Whether the operation is right after all that came before it, by a syncer that never died on the way."""
+        return self._after([_uncrashed(act) for act in _acts_until(self.run, self.act)], _uncrashed(self.act))
+
+    def _after(self, kept: Sequence[Act], last_act: Act) -> bool | None:
         operations = sum(isinstance(act, SyncAct) for act in kept) + 1
         if self.syncs + operations > MOST_SYNCS:
             return None
         self.syncs += operations
         last = None
-        for last in replace(self.run, acts=(*kept, self.act)).session().points():
-            if last.act is not self.act and judge(self.run.played, last).breaks:
+        for last in replace(self.run, acts=(*kept, last_act)).session().points():
+            if last.act is not last_act and judge(self.run.played, last).breaks:
                 return None
-        return last is not None and last.act is self.act and not judge(self.run.played, last).breaks
+        return last is not None and last.act is last_act and not judge(self.run.played, last).breaks
 
     def rewound(self, block: int) -> tuple[Break, ...] | None:
         """Ask again with the last block scanned set one back, so that the sync does not resume where it did.
@@ -144,6 +154,10 @@ def _is_restart_or_elsewhere(act: Act, like: SyncAct) -> bool:
         operation, here = act.operation, like.operation
         return (operation.chain_id, operation.vault) != (here.chain_id, here.vault)
     return isinstance(act, RestartAct)
+
+
+def _uncrashed(act: Act) -> Act:
+    return replace(act, crash=None) if isinstance(act, SyncAct) else act
 
 
 def _set_back(books: Books, cursor: int) -> Books:
@@ -228,6 +242,9 @@ def _probed(prober: _Prober, block: int, guilty: Break) -> Probes:
     operation = act.operation
     due = isinstance(act.expected, Books)
     restarted = due and any(isinstance(other, RestartAct) for other in _acts_until(run, act))
+    crashed = due and any(
+        isinstance(other, SyncAct) and other.crash is not None for other in (*_acts_until(run, act), act)
+    )
     chunked = operation.chunk is not None and run.sweep is None
     below = operation.head > operation.end_block and not run.variation.late
     lost: bool | None = None
@@ -237,6 +254,7 @@ def _probed(prober: _Prober, block: int, guilty: Break) -> Probes:
     return Probes(
         lost_by_resuming=lost,
         right_without_restarts=prober.without_restarts() if restarted else None,
+        right_without_crashes=prober.without_crashes() if crashed else None,
         right_in_one_chunk=prober.right(_WHOLE, block) if chunked else None,
         right_at_the_head=prober.right(_EARLY, block) if below else None,
     )
@@ -258,7 +276,7 @@ def _case(run: Run, point: Point, broken: Break, breaks: Sequence[Break]) -> Cas
     act = point.act
     assert isinstance(act, SyncAct), "only operations are explained"
     operation, sync = act.operation, act.before.sync
-    reached = sync.interest.last_sync_block if operation.kind == "sync_interest" else sync.treasury.last_block_scanned
+    reached = {"sync_interest": sync.interest.last_sync_block, "correct_accounts": sync.accounting.last_block_scanned}
     refusal = act.expected if isinstance(act.expected, Refusal) else None
     return Case(
         broken=broken if run.sweep is None else replace(broken, sweep=run.sweep),
@@ -270,9 +288,24 @@ def _case(run: Run, point: Point, broken: Break, breaks: Sequence[Break]) -> Cas
         cursor=sync.treasury.last_block_scanned,
         end_block=operation.end_block,
         head=operation.head,
-        idle=operation.kind != "initialise" and reached is not None and reached >= operation.end_block,
+        idle=act.rewinds is None and _is_idle(act, reached.get(operation.kind, sync.treasury.last_block_scanned)),
         due_refusal=None if refusal is None else refusal.reason,
+        given=point.given,
+        rewinds=act.rewinds,
+        orphaned=tuple(branch.ledger for branch in run.played.branches[: act.branch]),
+        token_fees={
+            symbol: Fraction(spec.fee)
+            for symbol, spec in run.played.world.around.specs.items()
+            if spec.kind == "fee_on_transfer"
+        },
     )
+
+
+def _is_idle(act: SyncAct, reached: int | None) -> bool:
+    """Whether an operation's end was reached before, and by right no update comes of it."""
+    if act.operation.kind == "initialise" or reached is None or reached < act.operation.end_block:
+        return False
+    return isinstance(act.expected, Refusal) or len(entries(act.expected)) == len(entries(act.before))
 
 
 def _first_reached(played: Played, act: SyncAct) -> int:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
 from harness.books.records import BalanceUpdate, BalanceUpdateCause, Books, Position, ReservePosition
 from harness.ledger.facts import Ledger, Move
-from harness.reconcile.compare import Entry, close, entries, holdings, plain_hash
+from harness.reconcile.compare import Entry, close, compare_books, entries, holdings, plain_hash
 from harness.reconcile.diff import Break, BreakKind
 from harness.units import exact, format_units
 
@@ -68,6 +68,8 @@ class Probes:
     """Whether it is right when there are no blocks above its end."""
     right_without_restarts: bool | None = None
     """Whether it is right when the syncer was never started anew."""
+    right_without_crashes: bool | None = None
+    """Whether it is right when the syncer never died on the way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class Case:
     actual: Books
     ledger: Ledger
     operation: str
-    """``initialise``, ``sync`` or ``sync_interest``."""
+    """``initialise``, ``sync``, ``sync_interest`` or ``correct_accounts``."""
     cursor: int | None
     """The last block scanned when the operation began."""
     end_block: int
@@ -95,6 +97,14 @@ class Case:
     refused_up_to: int | None = None
     """Where an operation ended that was rightly refused just before this one."""
     probes: Probes = Probes()
+    given: Books | None = None
+    """The syncer's own books when the operation began."""
+    rewinds: int | None = None
+    """The last block that stayed, where blocks were replaced since the operation before."""
+    orphaned: tuple[Ledger, ...] = ()
+    """What happened on the branches that lost, so far."""
+    token_fees: Mapping[str, Fraction] = field(default_factory=dict)
+    """What tokens keep of each transfer, by symbol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +161,12 @@ def _by_probe(case: Case) -> Finding | None:
     if case.probes.right_without_restarts:
         return Finding(
             cause=Cause.not_restart_safe, evidence="The same syncer that is never started anew gets it right."
+        )
+    if case.probes.right_without_crashes:
+        missing = case.broken.kind is BreakKind.missing
+        return Finding(
+            cause=Cause.hole_after_resume if missing else Cause.not_restart_safe,
+            evidence="A syncer that does not die on the way gets it right.",
         )
     if case.probes.right_in_one_chunk:
         return Finding(cause=Cause.chunk_dependent, evidence="Read in one chunk, the same blocks give the right books.")
@@ -229,6 +245,125 @@ def _by_schedule(case: Case) -> Finding | None:
     )
 
 
+# -- blocks that were replaced
+
+
+def _of_replaced_blocks(case: Case) -> Finding | None:
+    """What the books still say of blocks that are gone, and what they lost with them."""
+    if case.broken.kind is BreakKind.missing and case.broken.field is None:
+        return _lost_with_its_block(case)
+    entry = _actual_entry(case)
+    if entry is not None:
+        return _update_of_gone_block(case, entry)
+    return _unchanged_since(case)
+
+
+def _lost_with_its_block(case: Case) -> Finding | None:
+    """An event that was booked, and that is in another block, or in one of that number, of the branch that won."""
+    due = _expected_entry(case)
+    if due is None or due.update.tx_hash is None or case.rewinds is None or case.given is None:
+        return None
+    block = due.update.block_number or 0
+    old = _known_before(case, due)
+    if old is None or block <= case.rewinds or (old.update.block_number or 0) <= case.rewinds:
+        return None
+    return Finding(
+        cause=Cause.re_included_event_lost,
+        evidence=f"It was booked in block {old.update.block_number}; blocks above {case.rewinds} were replaced, its "
+        f"transaction is in block {block} now, and no update says so.",
+    )
+
+
+def _update_of_gone_block(case: Case, entry: Entry) -> Finding | None:
+    broken, update = case.broken, entry.update
+    block = update.block_number or 0
+    if case.rewinds is not None and case.given is not None:
+        same = entry if _stood(case.given, entry) else None
+        if same is None and broken.kind is BreakKind.doubled and update.tx_hash is not None:
+            again = (other for other in entries(case.actual) if _is_of_transaction(other, update))
+            same = next((other for other in again if _stood(case.given, other)), None)
+        gone = 0 if same is None else same.update.block_number or 0
+        if gone > case.rewinds:
+            return Finding(
+                cause=Cause.orphaned_block_kept,
+                evidence=f"It was booked in block {gone}; blocks above {case.rewinds} were replaced, and it still is.",
+            )
+        old = _known_before(case, entry)
+        name = (broken.field or "").rpartition(".")[2]
+        was_above = old is not None and (old.update.block_number or 0) > case.rewinds
+        if old is not None and was_above and name in _PLACE and getattr(old.update, name) == getattr(update, name):
+            return Finding(
+                cause=Cause.orphaned_block_kept,
+                evidence=f"Its {name} is that of block {old.update.block_number}, which was replaced.",
+            )
+    if broken.kind in (BreakKind.unexpected, BreakKind.doubled) and update.tx_hash is not None:
+        place = block, plain_hash(update.tx_hash)
+        if _is_mined(case.ledger, *place) or not any(_is_mined(ledger, *place) for ledger in case.orphaned):
+            return None
+        return Finding(
+            cause=Cause.orphaned_block_kept,
+            evidence=f"Its transaction was in block {block} of a branch that lost, and is not in that of this chain.",
+        )
+    return None
+
+
+_PLACE = frozenset({"block_number", "block_mined_at", "log_index"})
+
+
+def _unchanged_since(case: Case) -> Finding | None:
+    """What is no update, and wrong in just the way in which it was before the operation."""
+    broken = case.broken
+    if case.rewinds is None or case.given is None or broken.field is None or broken.found_at is None:
+        return None
+    if broken.kind in (BreakKind.law, BreakKind.refused, BreakKind.not_refused) or broken.field in _CURSORS:
+        return None
+    if broken.asset is not None and broken.field == "quantity":
+        return None
+    for old in compare_books(case.expected, case.given, case.ledger, broken.found_at):
+        if (old.kind, old.field, old.position_id, old.actual) == (
+            broken.kind,
+            broken.field,
+            broken.position_id,
+            broken.actual,
+        ):
+            return Finding(
+                cause=Cause.orphaned_block_kept,
+                evidence=f"{broken.field} says {broken.actual}, as it did before blocks above {case.rewinds} were "
+                f"replaced; by the blocks that are left it is {broken.expected}.",
+            )
+    return None
+
+
+def _known_before(case: Case, entry: Entry) -> Entry | None:
+    """The update that books had of a transaction's leg when the operation began."""
+    assert case.given is not None
+    return next((old for old in entries(case.given) if _is_of_transaction(old, entry.update)), None)
+
+
+def _is_of_transaction(entry: Entry, update: BalanceUpdate) -> bool:
+    known = entry.update
+    return (
+        known.tx_hash is not None
+        and update.tx_hash is not None
+        and plain_hash(known.tx_hash) == plain_hash(update.tx_hash)
+        and (known.asset, known.cause) == (update.asset, update.cause)
+    )
+
+
+def _stood(books: Books, entry: Entry) -> bool:
+    """Whether books had this very update."""
+
+    def key(other: Entry) -> tuple[object, ...]:
+        update = other.update
+        return update.balance_update_id, update.cause, update.block_number, update.quantity, update.created_at
+
+    return any(key(old) == key(entry) for old in entries(books))
+
+
+def _is_mined(ledger: Ledger, block: int, plain: str) -> bool:
+    return any(one.block == block and plain_hash(one.hash) == plain for one in ledger.transactions)
+
+
 # -- updates that are there and should not be, or the other way round
 
 
@@ -258,6 +393,11 @@ def _surplus(case: Case) -> Finding | None:
         return Finding(cause=Cause.zero_or_dust_leg, evidence="The update moves nothing: its quantity is 0.")
     if broken.kind is BreakKind.doubled:
         return _doubled(case, update)
+    if update.cause is BalanceUpdateCause.correction:
+        return _surplus_correction(case, entry)
+    fee = _share_fee_behind(case, update)
+    if fee is not None:
+        return fee
     move = _move_behind(case, update)
     if move is not None:
         return _of_move(move, update)
@@ -276,6 +416,38 @@ def _surplus(case: Case) -> Finding | None:
             cause=Cause.phantom, evidence="No transaction of this vault is behind it (another fund's, or none at all)."
         )
     return Finding(cause=Cause.phantom, evidence="Its transaction is no deposit and no redemption of this vault.")
+
+
+def _surplus_correction(case: Case, entry: Entry) -> Finding | None:
+    update = entry.update
+    for old in entries(case.actual):
+        known = old.update
+        if known.cause is not update.cause or known.balance_update_id >= update.balance_update_id:
+            continue
+        if (old.holder_id, known.asset, known.quantity) == (entry.holder_id, update.asset, update.quantity):
+            return Finding(
+                cause=Cause.doubled,
+                evidence=f"Block {known.block_number} corrects the same {_text(update.quantity)} "
+                f"{update.asset.token_symbol} already.",
+            )
+    return None
+
+
+def _share_fee_behind(case: Case, update: BalanceUpdate) -> Finding | None:
+    """Shares that were minted as a fee in an update's transaction, for which nothing was paid."""
+    if update.tx_hash is None or update.cause is not BalanceUpdateCause.deposit:
+        return None
+    wanted = plain_hash(update.tx_hash)
+    if any(plain_hash(flow.transaction) == wanted for flow in case.ledger.flows):
+        return None
+    for fee in case.ledger.share_fees:
+        if plain_hash(fee.transaction) == wanted:
+            shares = format_units(fee.raw, case.ledger.setting.share_decimals)
+            return Finding(
+                cause=Cause.fee_shares_booked,
+                evidence=f"{shares} shares were minted as a fee in block {fee.block}, and no token was paid for them.",
+            )
+    return None
 
 
 def _doubled(case: Case, update: BalanceUpdate) -> Finding:
@@ -451,6 +623,9 @@ def _wrong_quantity(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) 
             cause=Cause.scale, evidence=f"actual / expected = {'−' if found * wanted < 0 else ''}10^{power}."
         )
     decimals = expected.asset.decimals
+    gross = _gross(case, expected, wanted * 10**decimals, found * 10**decimals)
+    if gross is not None:
+        return gross
     donated = _donated(case, expected, (found - wanted) * 10**decimals)
     if donated is not None:
         return donated
@@ -465,6 +640,22 @@ def _wrong_quantity(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) 
             cause=Cause.balance_booked_as_flow, evidence="The quantity booked is the whole balance after the event."
         )
     return None
+
+
+def _gross(case: Case, expected: BalanceUpdate, wanted: Fraction, found: Fraction) -> Finding | None:
+    """A deposit before what its token keeps of a transfer."""
+    symbol = case.ledger.setting.symbol_of(expected.asset)
+    fee = None if symbol is None else case.token_fees.get(symbol)
+    if not fee or expected.cause is not BalanceUpdateCause.deposit or found.denominator != 1:
+        return None
+    kept = found.numerator * fee.numerator // fee.denominator
+    if found - kept != wanted:
+        return None
+    return Finding(
+        cause=Cause.gross_for_net,
+        evidence=f"{symbol} keeps {format_units(kept, expected.asset.decimals)} of such a transfer, and what is booked "
+        "is what was sent.",
+    )
 
 
 def _balances(case: Case, expected: BalanceUpdate, actual: BalanceUpdate, wanted: Fraction) -> set[Fraction]:
@@ -630,8 +821,11 @@ def _old_balance(case: Case) -> Finding | None:
 # -- checkpoints
 
 
+_CURSORS = frozenset({"treasury.last_block_scanned", "accounting.last_block_scanned", "interest.last_sync_block"})
+
+
 def _cursor(case: Case) -> Finding | None:
-    if case.broken.field not in ("treasury.last_block_scanned", "interest.last_sync_block"):
+    if case.broken.field not in _CURSORS:
         return None
     found, wanted = _integer(case.broken.actual), _integer(case.broken.expected)
     if wanted is None and found is None:
@@ -664,6 +858,7 @@ def _price_of_reserve(case: Case) -> Finding | None:
 _RULES: tuple[Rule, ...] = (
     _by_sweep,
     _by_probe,
+    _of_replaced_blocks,
     _balance_without_updates,
     _idle,
     _refusals,

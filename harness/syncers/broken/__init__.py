@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 # Importing a module lists what it holds.
-from harness.syncers.broken import blocks, events, identity, interest, positions, quantities  # noqa: F401
+from harness.syncers.broken import (  # noqa: F401
+    blocks,
+    branches,
+    calls,
+    corrections,
+    events,
+    identity,
+    interest,
+    nodes,
+    positions,
+    quantities,
+)
 from harness.syncers.broken.registry import BROKEN, BrokenSyncer
 from harness.syncers.protocol import Syncer, Target
 

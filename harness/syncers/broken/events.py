@@ -127,7 +127,7 @@ class PaymentIsARedemption(_TransfersBooked):
 
 @broken("shares_received_are_a_deposit", cause="phantom")
 class SharesReceivedAreADeposit(_TransfersBooked):
-    """Shares that reach somebody without a deposit, as a fee does, are booked as a deposit by the receiver, at par."""
+    """Shares that somebody hands to another are booked as a deposit by the receiver, at par."""
 
     def transfers(self, work: Work, start_block: int, end_block: int) -> Iterator[Flow]:
         unit = 10 ** int(work.reader.call(self.target.vault, "decimals()(uint8)"))
@@ -135,7 +135,7 @@ class SharesReceivedAreADeposit(_TransfersBooked):
             raw = decode_transfer(log) * 10**self.target.reserve.decimals // unit
             flow = self.as_flow(log, BalanceUpdateCause.deposit, raw)
             receiver = checksummed(log.topics[2][-20:])
-            if receiver != NOBODY:
+            if NOBODY not in (receiver, checksummed(log.topics[1][-20:])):
                 yield Flow(log=log, cause=flow.cause, owner=receiver, counterparty=flow.owner, legs=flow.legs)
 
 
