@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
@@ -34,12 +33,13 @@ class Branch:
 class Hook:
     """What the chain does while an operation runs: before its ``after``-th view call it is as the act says.
 
-    ``branch`` and ``head`` are what the node shows until then.
+    ``branch`` and ``head`` are what the node shows until then, ``then_head`` is the newest block after it.
     """
 
     after: int
     branch: int
     head: int
+    then_head: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +151,6 @@ class Played:
         if branch == len(self.branches) - 1:
             return self
         return replace(self, branches=self.branches[: branch + 1])
-
-    @property
-    def ledgers(self) -> Sequence[Ledger]:
-        """The truth about each branch."""
-        return [branch.ledger for branch in self.branches]
 
     def emptied(self, act: SyncAct) -> Chain | None:
         """The chain of a treasury sync with the blocks that it reads replaced by empty ones, up to its end block.

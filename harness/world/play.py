@@ -191,8 +191,7 @@ class _Player:
         after, self._after = self._after, None
         if after is None:
             return None
-        hook = Hook(after=after, branch=self._branch, head=item.head)
-        trades = list(self._miner.trades)
+        branch, trades = self._branch, list(self._miner.trades)
         for planned in item.hook:
             if isinstance(planned, PlannedReorg):
                 self._reorganise(planned)
@@ -204,7 +203,7 @@ class _Player:
                 "a manager's step is mined, or mined away, while this operation runs",
                 "investors' and token steps alone in a node's hook",
             )
-        return hook
+        return Hook(after=after, branch=branch, head=item.head, then_head=self._miner.ledger.head)
 
     def _operation(self, step: SyncingStep, head: int) -> Operation:
         end_block = self._end_block(step.location, step.end_block, head)

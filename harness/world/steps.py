@@ -15,7 +15,6 @@ from harness.scenario.model import (
     Donate,
     Emit,
     FlowStep,
-    ManagerStep,
     Mint,
     OptIn,
     Pause,
@@ -25,7 +24,6 @@ from harness.scenario.model import (
     ReplaceAccessor,
     Scenario,
     Take,
-    Transaction,
     TransferShares,
     Withdraw,
 )
@@ -164,11 +162,6 @@ class Preparer:
     def _format(self, amount: Amount, raw: int) -> str:
         token = self.scenario.token(amount.token)
         return f"{token.format(raw)} {token.symbol}"
-
-
-def is_plain(step: object) -> bool:
-    """Whether a chain step needs no books and is one call."""
-    return not isinstance(step, ManagerStep | Transaction)
 
 
 def _exact(amount: Amount, whole: int) -> Amount:
