@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from harness.books import Books, check_books, copy_books, dump_books, load_books
 from harness.books.executor import Undo, book_trade, orphan_trades, undo_of
-from harness.chain import Chain, Node, Profile, Switch, View, make_profile, profiled
+from harness.chain import Chain, Front, Node, Switch, View, make_profile, profiled
 from harness.errors import BooksError, SyncRefused
 from harness.guard import OutOfTime, bounded_depth, captured_output, deadline, foreign_zone, memory_limit, same_folder
 from harness.ledger.bookkeeping import Operation, Refusal
@@ -121,17 +121,19 @@ class _Death:
             raise NodeFailed("the node does not answer")
 
 
-class _DeadlyNode(Node):
-    """A node at whose n-th request the syncer that asks it dies."""
+class _DeadlyNode(Front):
+    """A node at whose n-th request the syncer that asks it dies; until then the one behind it answers as it would."""
 
     def __init__(self, inner: Node, death: _Death) -> None:
-        super().__init__(inner.chain, head=inner.head, chain_id=inner.chain_id)
-        self._inner = inner
+        super().__init__(inner)
         self._death = death
 
     def answering(self, method: str) -> Node:
-        self._death.count(method)
-        return self._inner.answering(method)
+        self.asked += 1
+        try:
+            return self._inner.answering(method)
+        finally:
+            self._death.count(method)
 
 
 class Session:
@@ -144,8 +146,6 @@ class Session:
         variation: How to run them.
         timeout: Seconds per operation, or None. Kept in the main thread of a POSIX process.
         memory_mib: How much more memory an operation may take, or None. Kept in the main thread on Linux.
-        profile: How the node misbehaves wherever the scenario does not say; an operation that this keeps from its books
-            gives its point, and is then asked once more without it, so that the scenario goes on.
         every_call_up_to: Up to which view call a variation that kills does so at each of them.
         memory: Reads of this chain that are remembered from session to session.
     """
@@ -159,7 +159,6 @@ class Session:
         variation: Variation = PLAIN,
         timeout: float | None = None,
         memory_mib: int | None = None,
-        profile: Profile | None = None,
         every_call_up_to: int = EVERY_CALL_UP_TO,
         memory: dict[object, object] | None = None,
     ) -> None:
@@ -169,11 +168,13 @@ class Session:
         self._variation = variation
         self._timeout = timeout
         self._memory_mib = memory_mib
-        self._profile = profile
         self._every_call_up_to = every_call_up_to
         self._elsewhere: Chain | None = None
         """Another branch to read from, in between."""
-        self._is_after_the_hook = False
+        self._switch: Switch | None = None
+        """Where the chain moves on during the operation that is asked for: once it has, it has for whoever asks."""
+        self._has_moved = False
+        """Whether it moved on with nobody asking."""
         self._wrote: str | None = None
         self._changed_given = False
         self._memory = memory if memory is not None else {}
@@ -204,8 +205,6 @@ class Session:
                     yield point
                     if _is_exhausted(point.failure):
                         return
-                    if self._profile is not None and not refused and not _has_books(point):
-                        self._go_on_without_profile(act, point)
                 case OrphanAct():
                     failure = self._orphan(act)
                     if failure is not None:
@@ -244,13 +243,6 @@ class Session:
             return Failure(kind=BreakKind.different, message=str(error))
         return None
 
-    def _go_on_without_profile(self, act: SyncAct, point: Point) -> None:
-        profile, self._profile = self._profile, None
-        try:
-            self._books = self._opening = self._sync(act).after
-        finally:
-            self._profile = profile
-
     def _start_anew(self) -> None:
         """Do as if the syncer's process had ended: what its module kept is gone where the module can be run again."""
         self._syncer = None
@@ -268,6 +260,7 @@ class Session:
 
     def _answer(self, act: SyncAct) -> Point:
         operation = act.operation
+        self._begin_the_day()
         if operation.kind == "initialise" and operation.start_block not in (None, self._hint):
             self._hint = operation.start_block or self._hint
             self._syncer = None
@@ -293,6 +286,10 @@ class Session:
             case _:
                 return Point(act=act, before=self._opening, given=given, after=given, failure=answer)
 
+    def _begin_the_day(self) -> None:
+        """Let the chain stand again where the operation that comes finds it."""
+        self._switch, self._has_moved = None, False
+
     def ask_alone(self, act: SyncAct, given: Books) -> Point:
         """Ask a fresh syncer for one operation, whatever the session has come to."""
         self._syncer = None
@@ -304,6 +301,7 @@ class Session:
         in_spite_of_it: list[Books] = []
         while True:
             self._start_anew()
+            self._begin_the_day()
             self._operations = clock
             death = _Death(calls)
             answer = self._ask(act, given, death)
@@ -317,9 +315,12 @@ class Session:
             calls += 1 if calls < self._every_call_up_to else calls // 4
 
     def _ask_after_a_crash(self, act: SyncAct, given: Books) -> Books | str | Failure:
-        """Let the syncer die at the call that the file says, or lose its answer, and ask a fresh one."""
+        """Let the syncer die at the call that the file says, or lose its answer, and ask a fresh one.
+
+        What the chain did meanwhile it has done, and what is still to come comes to the fresh one.
+        """
         assert act.crash is not None
-        first = self._ask(act, given, _Death(act.crash))
+        first = self._ask_once(act, given, _Death(act.crash))
         if _is_exhausted(first):
             return first
         self._start_anew()
@@ -341,34 +342,35 @@ class Session:
             answer = came
         return answer
 
-    def _node_for(self, act: SyncAct, head: int) -> Node:
+    def _node_for(self, act: SyncAct) -> Node:
         chain = self._played.branches[act.branch].chain if self._elsewhere is None else self._elsewhere
-        node = Node(chain, head=head, chain_id=self._chain_id)
-        hook = act.hook
-        if hook is not None and not self._is_after_the_hook:
-            before = self._played.branches[hook.branch].chain
-            node = Switch(Node(before, head=hook.head, chain_id=self._chain_id), after=hook.after, then=node)
-        profile, said = self._profile, act.node
-        if said is not None and said.profile is not None:
-            profile = make_profile(said.profile, blocks=said.blocks, logs=said.logs, times=said.times, block=said.block)
-        return node if profile is None else profiled(node, profile)
+        node = Node(chain, head=self._head(act), chain_id=self._chain_id)
+        hook, said = act.hook, act.node
+        if hook is not None and not self._has_moved:
+            if self._switch is None:
+                before = self._played.branches[hook.branch].chain
+                first = Node(before, head=hook.head, chain_id=self._chain_id)
+                self._switch = Switch(first, after=hook.after, then=node)
+            node = self._switch
+        if said is None or said.profile is None:
+            return node
+        return profiled(
+            node, make_profile(said.profile, blocks=said.blocks, logs=said.logs, times=said.times, block=said.block)
+        )
 
     def _ask(self, act: SyncAct, before: Books, death: _Death | None = None) -> Books | str | Failure:
         """Ask for one operation: books, or the words of a refusal, or how it failed."""
-        if act.hook is None or self._variation.killed:
-            self._is_after_the_hook = act.hook is not None
-            return self._ask_once(act, before, death)[0]
-        self._is_after_the_hook = False
-        answer, node = self._ask_once(act, before, death)
-        self._is_after_the_hook = True
-        if isinstance(node, Switch) and not node.switched and not _is_exhausted(answer):
-            # It was done before anything changed: now that it has, it is asked again, as on any later day.
-            answer, _ = self._ask_once(act, before, death)
-        return answer
+        answer = self._ask_once(act, before, death)
+        has_died = death is not None and death.came and not isinstance(answer, Books)
+        if self._switch is None or self._switch.switched or has_died or _is_exhausted(answer):
+            return answer
+        # It was done before anything changed: now that it has, it is asked again, as on any later day.
+        self._switch, self._has_moved = None, True
+        return self._ask_once(act, before)
 
-    def _ask_once(self, act: SyncAct, before: Books, death: _Death | None = None) -> tuple[Books | str | Failure, Node]:
+    def _ask_once(self, act: SyncAct, before: Books, death: _Death | None = None) -> Books | str | Failure:
         operation = act.operation
-        node = self._node_for(act, self._head(act))
+        node = self._node_for(act)
         view = View(
             node if death is None else _DeadlyNode(node, death),
             end_block=operation.end_block,
@@ -377,7 +379,7 @@ class Session:
             memory=self._memory,
         )
         self._operations += 1
-        return self._answered(operation, view, before), node
+        return self._answered(operation, view, before)
 
     def _answered(self, operation: Operation, view: View, before: Books) -> Books | str | Failure:
         given = copy_books(before)
@@ -434,10 +436,9 @@ class Session:
             return operation.head
         if self._variation.early or self._elsewhere is not None:
             return operation.end_block
-        chain = self._played.branches[act.branch].chain
-        if act.hook is not None and self._is_after_the_hook:
-            return chain.head
-        return chain.head if self._variation.late else operation.head
+        if self._variation.late:
+            return self._played.branches[act.branch].chain.head
+        return operation.head if act.hook is None else act.hook.then_head
 
     def _chunk(self, operation: Operation) -> int | None:
         if self._variation.whole:
@@ -461,10 +462,6 @@ class Session:
             interest_bound=setting.interest_bound,
             start_block=self._hint,
         )
-
-
-def _has_books(point: Point) -> bool:
-    return point.refusal is None and point.failure is None
 
 
 def _is_exhausted(answer: Books | str | Failure | None) -> bool:

@@ -17,11 +17,12 @@ from web3 import Web3
 
 from harness.books import Books
 from harness.errors import BooksError, SyncRefused
+from harness.judging import judge
 from harness.reconcile.diff import Break
 from harness.report.results import ScenarioResult, Verdict
 from harness.runner import run_scenario
 from harness.scenario.loader import loads
-from harness.session import CLOCK_START, PLAIN, Point, Session
+from harness.session import CLOCK_START, PLAIN, Point, Session, Variation
 from harness.syncers.protocol import ChainView, Target
 from harness.syncers.reference import ReferenceSyncer
 from harness.world.acts import SyncAct
@@ -520,3 +521,90 @@ def test_results_are_the_same_every_time(name: str) -> None:
     odd = syncer_that(raises(RuntimeError("x")) if name == "raises" else spins)
     first, second = (replace(run(odd, timeout=0.1, sweeps=True), seconds=0.0) for _ in range(2))
     assert first == second
+
+
+# -- a chain that moves on during an operation, and a process that dies in it
+
+TURNING = """\
+  - deposit: {caller: alice, assets: 100}
+  - crash: {after: CRASH}
+  - node:
+      after: HOOK
+      steps:
+        - reorg: {depth: 1, drop: [3], add: [{deposit: {caller: carol, assets: 3}}]}
+        - deposit: {caller: bob, assets: 20}
+  - sync:
+"""
+
+
+def hashes_read(crash: int, hook: int, variation: Variation = PLAIN) -> list[list[bytes]]:
+    """The hash of block 3 at each of the first five reads, of each syncer that is asked to sync."""
+    asked: list[list[bytes]] = []
+
+    def looks(self: ReferenceSyncer, view: ChainView, books: Books, cycle: datetime) -> Books:
+        asked.append([])
+        for _ in range(5):
+            asked[-1].append(view.header(3).hash)
+        return honest(self, view, books, cycle)
+
+    text = HEADER + TURNING.replace("CRASH", str(crash)).replace("HOOK", str(hook))
+    played = play(loads(text, "turning.yaml"))
+    points = list(Session(played, syncer_that(looks), variation=variation).points())
+    assert not any(judge(played, point).breaks for point in points)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("crash", "hook", "lives"),
+    [
+        (3, 5, [2, 5]),  # it dies first; the chain moves on while the next one reads
+        (4, 4, [3, 5]),  # both at one read
+        (5, 2, [4, 5]),  # the chain moves on first: the next one knows the new branch only
+        (3, 900, [2, 5, 5]),  # the chain has not moved by the end, so a third is asked when it has
+    ],
+)
+def test_after_a_crash_the_chain_goes_on_from_where_it_was(crash: int, hook: int, lives: list[int]) -> None:
+    asked = hashes_read(crash, hook)
+    assert lives == [len(reads) for reads in asked]
+    old, new = hashes_read(900, 900)[0][0], asked[-1][-1]
+    assert old != new
+    if hook == 900:
+        assert [old] * 7 + [new] * 5 == [read for reads in asked for read in reads]
+        return
+    # The read at which one dies counts, and answers nothing.
+    by_request = dict(enumerate(asked[0], start=1))
+    by_request |= dict(enumerate(asked[1], start=crash + 1))
+    assert {request: old if request < hook else new for request in by_request} == by_request
+
+
+def test_an_answer_that_was_lost_is_asked_for_on_the_chain_as_it_stands_then() -> None:
+    first, second = hashes_read(900, 4)
+    assert [first[0]] * 3 + [second[0]] * 2 == first
+    assert {second[0]} == set(second)
+
+
+def test_a_syncer_is_stopped_on_either_side_of_a_hook() -> None:
+    asked = hashes_read(900, 4, Variation(name="killed", words="", killed=True))
+    old, new = asked[-1][0], asked[-1][-1]
+    assert [len(reads) for reads in asked[:6]] == [0, 1, 2, 3, 4, 5]
+    assert all(reads == [old, old, old, new, new][: len(reads)] for reads in asked)
+
+
+def test_done_twice_the_second_time_finds_the_chain_that_moved_on() -> None:
+    first, second = hashes_read(900, 4, Variation(name="twice", words="", twice=True))[-2:]
+    assert {second[0]} == set(first[3:]) | set(second)
+
+
+def test_what_is_mined_during_an_operation_is_there_for_it_to_see() -> None:
+    seen: list[int] = []
+
+    def looks(self: ReferenceSyncer, view: ChainView, books: Books, cycle: datetime) -> Books:
+        for _ in range(3):
+            seen.append(len(view.get_logs(None, None, view.end_block + 1, view.end_block + 9)))
+        return honest(self, view, books, cycle)
+
+    text = HEADER + TURNING.replace("  - crash: {after: CRASH}\n", "").replace("HOOK", "3")
+    played = play(loads(text, "mined.yaml"))
+    assert not any(judge(played, point).breaks for point in Session(played, syncer_that(looks)).points())
+    assert [0, 0] == seen[:2]
+    assert seen[2] > 0

@@ -3,7 +3,7 @@
 from harness.chain.artifacts import Artifact, load_artifact
 from harness.chain.chain import Account, Call, Chain, Header, MinedBlock, Outcome, Pending, Snapshot
 from harness.chain.index import LogEntry, Receipt
-from harness.chain.node import Node, Switch
+from harness.chain.node import Front, Node, Switch
 from harness.chain.profiles import PROFILES, Profile, make_profile, profiled
 from harness.chain.view import View
 
@@ -13,6 +13,7 @@ __all__ = [
     "Artifact",
     "Call",
     "Chain",
+    "Front",
     "Header",
     "LogEntry",
     "MinedBlock",
