@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from harness.diagnosis import Diagnosis, Run, explain, first_failure, told
-from harness.errors import ExecutionError, Problem, ScenarioError
+from harness.errors import ExecutionError, Location, Problem, ScenarioError
 from harness.judging import block_of, contradictions, count_checks, judge, place_of
 from harness.ledger.bookkeeping import InconsistentLedger, Refusal
 from harness.probing import ELSEWHERE, ask_elsewhere, conservation
@@ -237,7 +237,7 @@ def _run(
             for point, diff, state in zip(plain, diffs, states, strict=True)
             if not isinstance(point.act, BookAct | OrphanAct)
         ),
-        timeline=_timeline(played),
+        timeline=_timeline(played, scenario.file),
         source=scenario.text,
         sweeps=tuple(one.name for one in swept if one.outcome is None),
         nodes={NODE_SWEEPS[one.name]: one.outcome for one in swept if one.outcome is not None},
@@ -295,32 +295,71 @@ def _sync_point(point: Point, diff: Diff, state: Mapping[str, Any]) -> SyncPoint
         books=state,
         statements=diff.statements,
         refusal=point.refusal,
+        branch=point.act.branch,
     )
 
 
-def _timeline(played: Played) -> tuple[TimelineBlock, ...]:
-    ledger = played.ledger
-    entries: dict[int, list[TimelineEntry]] = defaultdict(list)
-    for transaction in ledger.transactions:
-        entries[transaction.block].append(
-            TimelineEntry(
-                line=transaction.location.line,
-                text=transaction.text,
-                transaction=transaction.hash,
-                failed=transaction.failed,
-            )
+def _timeline(played: Played, file: str) -> tuple[TimelineBlock, ...]:
+    """Tell of one branch after the other, each from the block on that it has to itself."""
+
+    def entry(location: Location, text: str, **more: Any) -> TimelineEntry:
+        return TimelineEntry(
+            line=location.line, file=None if location.file == file else location.file, text=text, **more
         )
+
+    turns = [act for act in played.acts if isinstance(act, OrphanAct)]
+    starts = [0, *(turn.common + 1 for turn in turns)]
+    ends = [branch.ledger.head for branch in played.branches]
+    entries: dict[tuple[int, int], list[TimelineEntry]] = defaultdict(list)
+    for number, branch in enumerate(played.branches):
+        for transaction in branch.ledger.transactions:
+            entries[number, transaction.block].append(
+                entry(transaction.location, transaction.text, transaction=transaction.hash, failed=transaction.failed)
+            )
     for act in played.acts:
         if isinstance(act, SyncAct):
-            entries[act.operation.head].append(
-                TimelineEntry(line=act.operation.location.line, text=_operation_text(act), is_sync=True)
+            # One that a hook hangs on begins on the chain as it was before.
+            number, head = (act.branch, act.operation.head) if act.hook is None else (act.hook.branch, act.hook.head)
+            entries[number, max(head, starts[number])].append(
+                entry(act.operation.location, _operation_text(act), is_sync=True, notes=_notes(act))
             )
-    quiet = {0, 1}
+    for turn in turns:
+        first, last = turn.common + 1, ends[turn.branch - 1]
+        gone = f"block {first} is" if first == last else f"blocks {first} to {last} are"
+        entries[turn.branch - 1, last].append(entry(turn.location, f"reorganisation: {gone} replaced", is_reorg=True))
     return tuple(
-        TimelineBlock(number=block.number, mined_at=block.mined_at, entries=tuple(entries[block.number]))
-        for block in ledger.blocks
-        if entries[block.number] or block.number in quiet or block.number == ledger.head
+        TimelineBlock(
+            number=block.number,
+            mined_at=block.mined_at,
+            entries=tuple(entries[number, block.number]),
+            branch=number,
+            replaced=any(turn.branch > number and turn.common < block.number for turn in turns),
+        )
+        for number, branch in enumerate(played.branches)
+        for block in branch.ledger.blocks[starts[number] :]
+        if entries[number, block.number] or block.number in (*_QUIET, starts[number], ends[number])
     )
+
+
+_QUIET = (0, 1)
+"""Blocks that are told of though no step happens in them."""
+
+
+def _notes(act: SyncAct) -> tuple[str, ...]:
+    notes = []
+    node, hook = act.node, act.hook
+    if node is not None and node.head is not None:
+        notes.append(f"its node's newest block is {act.operation.head}")
+    if node is not None and node.profile is not None:
+        numbers = {name: getattr(node, name) for name in ("blocks", "logs", "times", "block")}
+        said = "".join(f", {name} {value}" for name, value in numbers.items() if value is not None)
+        notes.append(f"its node misbehaves: {node.profile}{said}")
+    if hook is not None:
+        moves = "is reorganised" if hook.branch != act.branch else "goes on"
+        notes.append(f"before its read {hook.after} the chain {moves}")
+    if act.crash is not None:
+        notes.append(f"it dies at its read {act.crash} (or its answer is lost), and a fresh syncer is asked again")
+    return tuple(notes)
 
 
 def _operation_text(act: SyncAct) -> str:

@@ -323,6 +323,81 @@ def interest() -> ScenarioResult:
     )
 
 
+def reorganised() -> ScenarioResult:
+    """A chain that was reorganised twice, the second time while a sync read it: what stood in block 4 first is kept."""
+    name = "reorg/orphaned_deposit.yaml"
+    file = f"scenarios/{name}"
+    cause, found_at = (Location(file=file, line=line, column=5) for line in (8, 11))
+    again = Break(
+        kind=BreakKind.unexpected,
+        cause="orphaned block kept",
+        sentence="The deposit of 20.000000 USDC of bob at block 4 is in the books with nothing on chain behind it.",
+        asset="USDC",
+        expected="nothing",
+        actual="20.000000 USDC",
+        gap_raw=20_000_000,
+        gap="20.000000",
+        gap_usd=20.0,
+        block=4,
+        transaction=_hash(408),
+        log_index=2,
+        location=cause,
+        found_at=found_at,
+    )
+    lacking = replace(
+        again,
+        kind=BreakKind.missing,
+        sentence="The deposit of 5.000000 USDC of carol at block 4 is not in the books.",
+        expected="5.000000 USDC",
+        actual=None,
+        gap_raw=-5_000_000,
+        gap="-5.000000",
+        gap_usd=-5.0,
+        transaction=_hash(410),
+        location=replace(cause, line=10),
+    )
+    kept = replace(
+        _statement(opening=520_000_000, deposits=7_000_000, orphaned=-15_000_000, on_chain=505_000_000),
+        items=(ReconcilingItem(kind=ItemKind.owned, raw=-1), ReconcilingItem(kind=ItemKind.orphaned, raw=-20_000_000)),
+    )
+    turn = TimelineEntry(line=10, text="reorganisation: blocks 4 to 5 are replaced", is_reorg=True)
+    first, _, last = _block(3), _block(4), _block(5, (9, "alice redeems 3 shares"), syncs=((9, "sync the treasury"),))
+    crashed = replace(_block(5, syncs=((11, "sync the treasury"),)), branch=1)
+    notes = ("its node misbehaves: silent-cap, logs 2", "before its read 3 the chain is reorganised")
+    return scenario(
+        name,
+        title="A deposit whose block was replaced is nobody's",
+        tags=("reorg",),
+        verdict=Verdict.differ,
+        breaks=(again, lacking),
+        diagnosis=DiagnosisResult(
+            block=4,
+            guilty=again,
+            cause="orphaned block kept",
+            evidence="It was booked in block 4; blocks above 3 were replaced, and it still is.",
+            sides=(SidesAt(token=USDC, block=4, books=520_000_000, chain=505_000_000),),
+            syncs=2,
+            command=f"harness run '{file}::second row' --syncer acme_fund.sync:Syncer",
+        ),
+        sync_points=(
+            _point(2, None, operation="initialise"),
+            _point(5, 9, _statement(deposits=520_000_000)),
+            replace(_point(5, 11, kept), branch=1),
+        ),
+        timeline=(
+            first,
+            replace(_block(4, (8, "bob deposits 20 USDC")), replaced=True),
+            replace(last, entries=(*last.entries, turn), replaced=True),
+            replace(_block(4, (10, "carol deposits 5 USDC")), branch=1),
+            replace(crashed, entries=(replace(crashed.entries[0], notes=notes),), replaced=True),
+            replace(_block(5, (12, "alice redeems 3 shares")), branch=2),
+        ),
+        source="".join(f"# line {number}\n" for number in range(1, 13)),
+        checks=61,
+        seconds=0.4,
+    )
+
+
 def broken_file() -> ScenarioResult:
     """A file with two problems."""
     file = "scenarios/enzyme/broken_file.yaml"

@@ -14,7 +14,18 @@ import pytest
 from harness.reconcile.diff import Break, BreakKind
 from harness.report.html import DETAILED, OPENED, to_html
 from harness.report.results import RunResult, ScenarioResult, Verdict
-from tests.report_sample import HOSTILE, LONG, calm_run, hostile, interest, large_run, redemption, sample_run, scenario
+from tests.report_sample import (
+    HOSTILE,
+    LONG,
+    calm_run,
+    hostile,
+    interest,
+    large_run,
+    redemption,
+    reorganised,
+    sample_run,
+    scenario,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 VOID = {"meta", "link", "input", "rect", "br"}
@@ -62,7 +73,7 @@ def test_page_is_what_it_was() -> None:
     assert (GOLDEN / "report.html").read_bytes() == to_html(sample_run()).encode()
 
 
-@pytest.mark.parametrize("run", [sample_run(), calm_run(), large_run(30), _run()])
+@pytest.mark.parametrize("run", [sample_run(), calm_run(), large_run(30), _run(reorganised()), _run()])
 def test_every_element_closes_and_every_link_leads_somewhere(run: RunResult) -> None:
     page = Page(to_html(run))
     names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]

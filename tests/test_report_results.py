@@ -50,7 +50,9 @@ def test_json_has_the_published_shape() -> None:
         for found in each["breaks"]:
             assert list(found) == BREAK_KEYS
         for point in each["sync_points"]:
-            assert {"operation", "block", "cycle", "line", "books", "statement", "refusal"} == set(point)
+            assert {"operation", "block", "branch", "cycle", "line", "books", "statement", "refusal"} == set(point)
+        for block in each["timeline"]:
+            assert ["block", "mined_at", "branch", "replaced", "entries"] == list(block)
 
 
 def test_exact_numbers_are_text_and_worth_is_a_number() -> None:
@@ -107,6 +109,8 @@ def test_absolute_paths_are_taken_out(folder: str) -> None:
         "other.yaml",
     ]
     assert folder not in to_json(RunResult(syncer="x", scenarios=(result,)))
+    row = replace(result, id="enzyme/one.yaml::chunk-1")
+    assert portable(RunResult(syncer="x", scenarios=(row,))).scenarios[0].file == "enzyme/one.yaml"
 
 
 def test_headline_says_what_differs_first() -> None:

@@ -26,8 +26,10 @@ from harness.report.allowances import allowances_text, allowed_text, used_text
 from harness.report.nodes import count_nodes, node_table, nodes_text
 from harness.report.results import (
     Verdict,
+    block_meant,
     counts_text,
     diagnosis_of,
+    entry_meant,
     error_text,
     gap_text,
     gap_tokens,
@@ -48,7 +50,7 @@ from harness.report.results import (
 from harness.units import usd_float
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from harness.reconcile.diff import Break, Statement
     from harness.report.results import (
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
         ScenarioResult,
         SidesAt,
         SyncPointResult,
-        TimelineBlock,
         TimelineEntry,
     )
     from harness.units import Token
@@ -162,6 +163,9 @@ class _Span:
     entries: tuple[TimelineEntry, ...]
     breaks: tuple[int, ...]
     is_first_bad: bool = False
+    event: int | None = None
+    """Which of its entries is the guilty transaction."""
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +195,8 @@ class _Point:
     unexplained: tuple[tuple[Token, int], ...]
     explained: tuple[str, ...]
     breaks: int
+    is_replaced: bool
+    """Whether the block that it ended at was replaced later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,8 +300,8 @@ def _view(slug: str, result: ScenarioResult, *, is_open: bool) -> _View:
         findings=findings,
         panel=None if diagnosis is None else _panel(result, diagnosis, findings),
         lines=_lines(result, findings),
-        timeline=_timeline(result.timeline, findings, None if diagnosis is None else diagnosis.block),
-        points=tuple(_point(number, point, result.breaks) for number, point in enumerate(result.sync_points, 1)),
+        timeline=_timeline(result, findings, diagnosis),
+        points=tuple(_point(number, point, result) for number, point in enumerate(result.sync_points, 1)),
         worst=worst(result.breaks),
         blocks=max((block.number for block in result.timeline), default=0),
     )
@@ -317,8 +323,7 @@ def _panel(result: ScenarioResult, diagnosis: DiagnosisResult, findings: Sequenc
             if side.block == diagnosis.block
         ),
         step=lines[place.line - 1].strip() if is_here and place is not None else None,
-        on_timeline=finding.found.transaction is not None
-        and any(entry.transaction == finding.found.transaction for block in result.timeline for entry in block.entries),
+        on_timeline=any(entry_meant(block, finding.found) is not None for block in result.timeline),
     )
 
 
@@ -387,43 +392,73 @@ def _lines(result: ScenarioResult, findings: Sequence[_Finding]) -> tuple[_Line,
 
 
 def _timeline(
-    blocks: Sequence[TimelineBlock], findings: Sequence[_Finding], first_bad: int | None
+    result: ScenarioResult, findings: Sequence[_Finding], diagnosis: DiagnosisResult | None
 ) -> tuple[_Span, ...]:
+    blocks = result.timeline
     at: dict[int, list[int]] = {}
     for finding in findings:
-        if finding.found.block is not None:
-            at.setdefault(finding.found.block, []).append(finding.number)
+        index = block_meant(result, finding.found.block, finding.found)
+        if index is not None:
+            at.setdefault(index, []).append(finding.number)
+    first_bad = event_at = event = None
+    if diagnosis is not None:
+        guilty = guilty_of(result) or diagnosis.guilty
+        first_bad = block_meant(result, diagnosis.block, guilty)
+        event_at = block_meant(result, guilty.block, guilty)
+        event = None if event_at is None else entry_meant(blocks[event_at], guilty)
+        if event is None:
+            # The event's block is not said, or says otherwise; its transaction may stand somewhere all the same.
+            holding = [index for index, block in enumerate(blocks) if entry_meant(block, guilty) is not None]
+            event_at = max(holding, default=None)
+            event = None if event_at is None else entry_meant(blocks[event_at], guilty)
     spans: list[_Span] = []
     groups = groupby(
-        blocks, key=lambda block: not block.entries and block.number not in at and block.number != first_bad
+        enumerate(blocks),
+        key=lambda pair: (
+            not pair[1].entries and pair[0] not in at and pair[0] != first_bad,
+            pair[1].branch,
+            pair[1].replaced,
+        ),
     )
-    for is_empty, group in groups:
-        spans.extend(_spans(list(group), at, is_empty=is_empty))
-    if first_bad is None:
-        return tuple(spans)
-    if not any(span.first == first_bad for span in spans):
-        # Nothing happened in it, so the result does not tell of it; the books went wrong there all the same.
-        spans.append(_Span(first=first_bad, last=first_bad, mined_at=None, entries=(), breaks=()))
-        spans.sort(key=lambda span: span.first)
-    return tuple(replace(span, is_first_bad=span.first == first_bad) for span in spans)
-
-
-def _spans(blocks: Sequence[TimelineBlock], at: dict[int, list[int]], *, is_empty: bool) -> Iterator[_Span]:
-    if is_empty:
-        first, last = blocks[0], blocks[-1]
-        yield _Span(first=first.number, last=last.number, mined_at=last.mined_at, entries=(), breaks=())
-        return
-    for block in blocks:
-        yield _Span(
-            first=block.number,
-            last=block.number,
-            mined_at=block.mined_at,
-            entries=block.entries,
-            breaks=tuple(at.get(block.number, ())),
+    for (is_empty, _, replaced), group in groups:
+        members = list(group)
+        if is_empty:
+            first, last = members[0][1], members[-1][1]
+            spans.append(
+                _Span(
+                    first=first.number,
+                    last=last.number,
+                    mined_at=last.mined_at,
+                    entries=(),
+                    breaks=(),
+                    replaced=replaced,
+                )
+            )
+            continue
+        spans.extend(
+            _Span(
+                first=block.number,
+                last=block.number,
+                mined_at=block.mined_at,
+                entries=block.entries,
+                breaks=tuple(at.get(index, ())),
+                is_first_bad=index == first_bad,
+                event=event if index == event_at else None,
+                replaced=replaced,
+            )
+            for index, block in members
         )
+    if diagnosis is not None and first_bad is None:
+        # Nothing happened in it, so the result does not tell of it; the books went wrong there all the same.
+        bad = _Span(
+            first=diagnosis.block, last=diagnosis.block, mined_at=None, entries=(), breaks=(), is_first_bad=True
+        )
+        before = [index for index, span in enumerate(spans) if span.first < diagnosis.block]
+        spans.insert(before[-1] + 1 if before else 0, bad)
+    return tuple(spans)
 
 
-def _point(number: int, point: SyncPointResult, breaks: Sequence[Break]) -> _Point:
+def _point(number: int, point: SyncPointResult, result: ScenarioResult) -> _Point:
     statements = point.statements
     return _Point(
         point=point,
@@ -441,9 +476,10 @@ def _point(number: int, point: SyncPointResult, breaks: Sequence[Break]) -> _Poi
         ),
         breaks=sum(
             1
-            for found in breaks
+            for found in result.breaks
             if found.found_at is not None and found.found_at.line == point.line and found.sweep is None
         ),
+        is_replaced=any(block.branch > point.branch and block.number <= point.block for block in result.timeline),
     )
 
 
@@ -460,6 +496,7 @@ def _rows(statements: Sequence[Statement]) -> tuple[_Row, ...]:
         values = (sum(item.raw for item in statement.items if item.kind is kind) for statement in statements)
         return _Row(label=kind.value, sign="", values=tuple(values), style="item")
 
+    rare_rows = (row("Replaced blocks", "+", "orphaned"), row("Booked by nothing", "+", "unaccounted"))
     kinds = [kind for kind in ItemKind if any(item.kind is kind for each in statements for item in each.items)]
     return (
         row("Opening", "", "opening"),
@@ -468,6 +505,7 @@ def _rows(statements: Sequence[Statement]) -> tuple[_Row, ...]:
         row("Interest", "+", "interest"),
         row("Trades", "+", "trades"),
         row("Corrections", "+", "corrections"),
+        *(rare for rare in rare_rows if not rare.is_zero),
         row("Closing, by the books", "=", "closing", "total"),
         row("On chain", "", "on_chain"),
         row("Difference, chain − books", "=", "difference", "total"),

@@ -133,6 +133,8 @@ class Strength:
     cells: tuple[Cell, ...]
     """By scenario, then by wrong syncer; none where a scenario could not be tried."""
     alarms: tuple[Alarm, ...] = field(default=())
+    full: bool = True
+    """Whether every wrong syncer was tried in every scenario; else only until one caught it."""
 
     @cached_property
     def catches(self) -> dict[str, tuple[Cell, ...]]:
@@ -221,12 +223,16 @@ class Strength:
 
     @property
     def idle(self) -> tuple[str, ...]:
-        """The scenarios that catch nothing."""
+        """The scenarios that catch nothing; none is known of unless the matrix is full."""
+        if not self.full:
+            return ()
         return tuple(tried.id for tried in self.scenarios if tried.error is None and not self.caught_by[tried.id])
 
     @property
     def spare(self) -> tuple[str, ...]:
-        """The scenarios that catch something, and nothing that no other one catches."""
+        """The scenarios that catch something, and nothing that no other one catches; known of a full matrix alone."""
+        if not self.full:
+            return ()
         return tuple(scenario for scenario, names in self.caught_by.items() if names and not self.only_by(scenario))
 
     @property
@@ -280,6 +286,7 @@ def to_json(strength: Strength) -> str:
         "syncer": _plain_name(strength.syncer),
         "controls": [_plain_name(name) for name in strength.controls],
         "expect": "kept" if strength.with_expect else "stripped",
+        "matrix": "full" if strength.full else "until caught",
         "summary": {
             "scenarios": len(strength.scenarios),
             "wrong_syncers": len(strength.wrongs),
@@ -291,8 +298,8 @@ def to_json(strength: Strength) -> str:
             "false_alarms": len(strength.alarms),
         },
         "survivors": [wrong.name for wrong in strength.of_fate(Fate.survived)],
-        "catch_nothing": list(strength.idle),
-        "catch_nothing_of_their_own": list(strength.spare),
+        "catch_nothing": list(strength.idle) if strength.full else None,
+        "catch_nothing_of_their_own": list(strength.spare) if strength.full else None,
         "alarms": [
             {
                 "syncer": _plain_name(alarm.syncer),
@@ -482,6 +489,8 @@ def _lines(strength: Strength, verbose: bool) -> Iterator[str]:
             yield f"    {cell.wrong} in {cell.scenario}: {cell.cause or 'unknown'} instead of {expected or 'unknown'}"
     yield from _listed("scenarios that catch nothing", strength.idle)
     yield from _listed("scenarios that catch nothing of their own", strength.spare)
+    if not strength.full:
+        yield "each was tried until a scenario caught it; --full also tells which scenarios catch nothing"
     alarms = len(strength.alarms)
     yield f"false alarms of {' and '.join(strength.controls)}: {alarms or 'none'}"
 

@@ -17,6 +17,7 @@ from typing import Any
 from harness.errors import Location, Problem
 from harness.reconcile.diff import Break, Statement
 from harness.reconcile.rules import ToleranceUse
+from harness.scenario.files import BETWEEN
 from harness.scenario.model import Known, LawOff
 from harness.units import Token
 
@@ -30,6 +31,8 @@ STATEMENT_LINES = (
     "interest",
     "trades",
     "corrections",
+    "orphaned",
+    "unaccounted",
     "closing",
     "on_chain",
     "difference",
@@ -77,6 +80,8 @@ class SyncPointResult:
     statements: tuple[Statement, ...]
     refusal: str | None = None
     """The syncer's words, where it refused as it should."""
+    branch: int = 0
+    """Which of the chain's branches it read: 0, and one more with each reorganisation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +95,28 @@ class TimelineEntry:
     failed: str | None = None
     """The revert reason of a transaction that failed as the scenario said."""
     is_sync: bool = False
+    is_reorg: bool = False
+    """Blocks were replaced here, from the one that follows in the timeline on."""
+    file: str | None = None
+    """Where ``line`` stands, if not in the scenario's own file but in one that it includes."""
+    notes: tuple[str, ...] = ()
+    """What the scenario does to a syncing operation: its node misbehaves, it dies, the chain moves meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineBlock:
-    """One block (syncing operations stand at the block that was newest then)."""
+    """One block (syncing operations stand at the block that was newest then).
+
+    A timeline tells of one branch after the other, each from its first block of its own, so numbers may come again.
+    """
 
     number: int
     mined_at: datetime
     entries: tuple[TimelineEntry, ...]
+    branch: int = 0
+    """Which of the chain's branches it stands on: 0, and one more with each reorganisation."""
+    replaced: bool = False
+    """A later reorganisation took it away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +293,39 @@ def diagnosis_lines(result: ScenarioResult) -> tuple[tuple[str, str], ...]:
         "reproduce": found.command or None,
     }
     return tuple((label, printable(text).replace("\n", "\u240a")) for label, text in lines.items() if text is not None)
+
+
+# -- where on the timeline
+
+
+def block_meant(result: ScenarioResult, number: int | None, found: Break) -> int | None:
+    """Find the block of the timeline, by its index, that a number means in a finding; None if it is not told of.
+
+    A number may come again after a reorganisation. Meant is the block with the finding's transaction, else the one
+    that stood when the syncer was asked.
+    """
+    line = None if found.found_at is None or found.found_at.file != result.file else found.found_at.line
+    branches = [point.branch for point in result.sync_points if point.line == line]
+    newest = max(branches) if branches and line is not None else None
+    numbered = [
+        index
+        for index, block in enumerate(result.timeline)
+        if block.number == number and (newest is None or block.branch <= newest)
+    ]
+    holding = [index for index in numbered if entry_meant(result.timeline[index], found) is not None]
+    return max(holding or numbered, default=None)
+
+
+def entry_meant(block: TimelineBlock, found: Break) -> int | None:
+    """Find the entry of a block, by its index, that has a finding's transaction."""
+    return next(
+        (
+            index
+            for index, entry in enumerate(block.entries)
+            if entry.transaction is not None and entry.transaction == found.transaction
+        ),
+        None,
+    )
 
 
 # -- what every report says in the same words
@@ -468,7 +519,8 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
     if not _is_absolute(result.file):
         return result
     suffix = PureWindowsPath(result.file).suffix
-    file = result.id if result.id.endswith(suffix) else result.id + suffix
+    own = result.id.partition(BETWEEN)[0]
+    file = own if own.endswith(suffix) else own + suffix
 
     def text(said: str) -> str:
         return said.replace(result.file, file)
@@ -486,6 +538,10 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
             location=None if found.location is None else place(found.location),
             found_at=None if found.found_at is None else place(found.found_at),
         )
+
+    def included(entry: TimelineEntry) -> TimelineEntry:
+        is_far = entry.file is not None and _is_absolute(entry.file)
+        return replace(entry, file=PureWindowsPath(entry.file).name) if is_far and entry.file is not None else entry
 
     def diagnosed(found: DiagnosisResult) -> DiagnosisResult:
         command = found.command.replace(shlex.quote(result.file), shlex.quote(file))
@@ -506,6 +562,12 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
         ),
         breaks=tuple(map(moved, result.breaks)),
         accepted=tuple(map(moved, result.accepted)),
+        timeline=tuple(
+            replace(block, entries=tuple(map(included, block.entries)))
+            if any(entry.file is not None for entry in block.entries)
+            else block
+            for block in result.timeline
+        ),
         diagnosis=None if result.diagnosis is None else diagnosed(result.diagnosis),
     )
 
@@ -552,6 +614,7 @@ def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
             for problem in result.problems
         ],
         "breaks": [_break_json(found) for found in result.breaks],
+        "timeline": [_timeline_json(block) for block in result.timeline],
         "sync_points": [_sync_point_json(point) for point in result.sync_points],
         "laws_off": [{"law": off.law, "reason": off.reason, "line": off.location.line} for off in result.laws_off],
         "tolerances": [_tolerance_json(use) for use in result.tolerances],
@@ -637,10 +700,32 @@ def _break_json(found: Break) -> dict[str, Any]:
     }
 
 
+def _timeline_json(block: TimelineBlock) -> dict[str, Any]:
+    return {
+        "block": block.number,
+        "mined_at": block.mined_at,
+        "branch": block.branch,
+        "replaced": block.replaced,
+        "entries": [
+            {
+                "kind": "sync" if entry.is_sync else "reorg" if entry.is_reorg else "transaction",
+                "text": entry.text,
+                "file": entry.file,
+                "line": entry.line,
+                "transaction": entry.transaction,
+                "failed": entry.failed,
+                "notes": entry.notes,
+            }
+            for entry in block.entries
+        ],
+    }
+
+
 def _sync_point_json(point: SyncPointResult) -> dict[str, Any]:
     return {
         "operation": point.operation,
         "block": point.block,
+        "branch": point.branch,
         "cycle": point.cycle,
         "line": point.line,
         "refusal": point.refusal,

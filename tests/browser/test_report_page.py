@@ -16,7 +16,7 @@ import pytest
 
 from harness.report.html import to_html
 from harness.report.results import RunResult
-from tests.report_sample import calm_run, large_run, sample_run, scenario
+from tests.report_sample import calm_run, large_run, reorganised, sample_run, scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,7 @@ RUNS = {
     "calm": calm_run(),
     "hostile": sample_run(),
     "large": large_run(),
+    "reorganised": RunResult(syncer="acme_fund.sync:Syncer", scenarios=(reorganised(), scenario("a/b.yaml"))),
     "reconciled": RunResult(syncer="reference", scenarios=(scenario("a/b.yaml"), scenario("c.yaml"))),
     "empty": RunResult(syncer="reference", scenarios=()),
 }
