@@ -164,6 +164,8 @@ class Foreteller:
         return books
 
     def _booked_anew(self, books: Books, undo: Undo) -> Books:
+        # The first treasury sync makes the reserve's entry. A trade may stand after none that survives.
+        books.portfolio.reserves.setdefault(undo.trade.reserve.identifier, ReservePosition(asset=undo.trade.reserve))
         numbered = replace(books.portfolio, next_trade_id=undo.trade_id)
         if undo.opened:
             numbered.next_position_id = undo.position_id
