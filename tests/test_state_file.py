@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,8 +33,8 @@ from harness.books import (
     load_books,
     read_state_file,
     records,
+    save_books,
     state_file,
-    write_state_file,
 )
 from harness.errors import BooksError, OutputError
 
@@ -655,9 +658,9 @@ def test_every_field_of_every_record_has_a_row_in_the_tables() -> None:
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     books = read_state_file(CREDIT)
-    write_state_file(path, Books())
+    save_books(path, Books())
     path.chmod(0o640)
-    write_state_file(path, books)
+    save_books(path, books)
     assert CREDIT.read_bytes() == path.read_bytes()
     assert 0o640 == path.stat().st_mode & 0o777
     assert [path] == list(tmp_path.iterdir())
@@ -665,16 +668,16 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_link_to_a_state_file_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real.json", tmp_path / "link.json"
-    write_state_file(real, Books())
+    save_books(real, Books())
     link.symlink_to(real)
-    write_state_file(link, read_state_file(CREDIT))
+    save_books(link, read_state_file(CREDIT))
     assert link.is_symlink()
     assert read_state_file(CREDIT) == read_state_file(real)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.json"
-    write_state_file(path, Books())
+    save_books(path, Books())
     before = path.read_bytes()
 
     def full(_: int) -> None:
@@ -682,8 +685,90 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
-        write_state_file(path, read_state_file(CREDIT))
+        save_books(path, read_state_file(CREDIT))
     assert before == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def _in_a_process(task: Callable[[], None]) -> int:
+    """Fork a process that does something, and ends without a word."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        task()
+    finally:
+        os._exit(0)
+
+
+def _dies_in(name: str, path: Path, books: Books, *, after: bool) -> None:
+    """Save books in a process that kills itself right before or after it calls something of the system."""
+    owner: Any = Path if name == "replace" else os
+    real = getattr(owner, name)
+
+    def deadly(*arguments: Any) -> Any:
+        if after:
+            real(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def task() -> None:
+        setattr(owner, name, deadly)
+        save_books(path, books)
+
+    assert os.WTERMSIG(os.waitpid(_in_a_process(task), 0)[1]) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", ["fchmod", "fsync", "replace"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_process_that_dies_at_a_step_of_a_save_leaves_a_whole_file(tmp_path: Path, name: str, after: bool) -> None:
+    path = tmp_path / "state.json"
+    save_books(path, Books())
+    old, new = path.read_bytes(), CREDIT.read_bytes()
+    _dies_in(name, path, read_state_file(CREDIT), after=after)
+    assert (new if (name, after) == ("replace", True) else old) == path.read_bytes()
+    assert [path] == list(tmp_path.glob("*.json"))
+
+
+def test_a_process_that_is_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    """Two states are saved in turn, over and over; the moments lie ever later in the first few saves."""
+    path = tmp_path / "state.json"
+    books = read_state_file(CREDIT)
+    save_books(path, Books())
+    whole = {path.read_bytes(), CREDIT.read_bytes()}
+
+    def task() -> None:
+        while True:
+            save_books(path, books)
+            save_books(path, Books())
+
+    for moment in range(100):
+        child = _in_a_process(task)
+        time.sleep(moment * 0.000_1)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert path.read_bytes() in whole
+        assert [path] == list(tmp_path.glob("*.json"))
+
+
+def test_drafts_of_the_dead_are_removed_when_they_are_old(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    old, fresh, other = (
+        tmp_path / name for name in (".state.json.7-7.draft", ".state.json.8-8.draft", ".state.json.x")
+    )
+    for left in (old, fresh, other):
+        left.write_text("{")
+    os.utime(old, (1_000_000, 1_000_000))
+    os.utime(other, (1_000_000, 1_000_000))
+    save_books(path, Books())
+    assert {path, fresh, other} == set(tmp_path.iterdir())
+
+
+def test_threads_that_save_one_file_leave_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    books = read_state_file(CREDIT)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda turn: save_books(path, books if turn % 2 else Books()), range(40)))
+    assert read_state_file(path) in (books, Books())
     assert [path] == list(tmp_path.iterdir())
 
 
@@ -691,10 +776,10 @@ def test_books_that_are_none_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     bad: Any = Books(sync=None)  # type: ignore[arg-type]
     with pytest.raises(BooksError):
-        write_state_file(path, bad)
+        save_books(path, bad)
     assert not list(tmp_path.iterdir())
     with pytest.raises(OutputError):
-        write_state_file(tmp_path / "no" / "folder.json", Books())
+        save_books(tmp_path / "no" / "folder.json", Books())
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

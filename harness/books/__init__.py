@@ -45,7 +45,7 @@ from harness.books.state_file import (
     dump_books,
     load_books,
     read_state_file,
-    write_state_file,
+    save_books,
 )
 
 __all__ = [
@@ -88,6 +88,6 @@ __all__ = [
     "orphan_trades",
     "read_state_file",
     "reserve_raw",
+    "save_books",
     "undo_of",
-    "write_state_file",
 ]

@@ -19,6 +19,7 @@ import math
 import operator
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -54,6 +55,9 @@ from harness.errors import BooksError, OutputError, nearest
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A state file that is larger is refused unread."""
+_DRAFT = ".draft"
+"""How the name ends under which a file is written before it takes its place."""
+_DRAFT_SECONDS = 3600
 _PARSER_DEPTH = 500
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKETS = re.compile(r"[\[{]+|[\]}]+")
@@ -1124,19 +1128,30 @@ def read_state_file(path: str | os.PathLike[str]) -> Books:
     return load_books(content)
 
 
-def write_state_file(path: str | os.PathLike[str], books: Books) -> None:
+def save_books(path: str | os.PathLike[str], books: Books) -> None:
     """Replace a state file as a whole: whatever happens on the way, the old or the new one is there.
+
+    The text is written to a draft beside it, a hidden file of another suffix, and is on the disk before it takes the
+    file's place. A process that is killed meanwhile leaves its draft behind; a save removes those that nobody has
+    written to for an hour.
 
     Raises:
         BooksError: If these are no books; the file stays as it was.
         OutputError: If it cannot be written; the file stays as it was.
     """
     text = dump_books(books)
-    target = Path(os.path.realpath(path))
-    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
+        target = Path(os.path.realpath(path))
+        draft = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_native_id()}{_DRAFT}")
+        _replace(target, draft, text)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(f"{os.fspath(path)!r}: cannot be written: {reason}") from error
+
+
+def _replace(target: Path, draft: Path, text: str) -> None:
+    try:
+        draft.unlink(missing_ok=True)
         with draft.open("x", encoding="utf-8", newline="\n") as file:
             if target.exists():
                 os.fchmod(file.fileno(), target.stat().st_mode & 0o7777)
@@ -1144,8 +1159,28 @@ def write_state_file(path: str | os.PathLike[str], books: Books) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+    with contextlib.suppress(OSError):
+        _sync_folder(target.parent)
+    _remove_drafts(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the folder on the disk, too: where that is not possible, the file is whole all the same."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_drafts(target: Path) -> None:
+    """Remove what killed processes left, by the folder's own clock: who still writes a draft touches it."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9]+-[0-9]+{re.escape(_DRAFT)}")
+    with contextlib.suppress(OSError):
+        now = target.stat().st_mtime
+        for left in target.parent.iterdir():
+            if name.fullmatch(left.name) and now - left.stat().st_mtime > _DRAFT_SECONDS:
+                left.unlink()
