@@ -749,6 +749,11 @@ def schema_command() -> int:
 @click.option(
     "--with-expect", is_flag=True, help="Leave what scenarios expect in them; else ledger and laws judge alone."
 )
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Try every broken syncer in every scenario, not only until one catches it, and sweep those that are right.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Scenarios tried at a time.  [default: one per processor]")
 @click.option(
     "--timeout",
@@ -775,6 +780,7 @@ def strength_command(
     syncer: str | None,
     min_kill: float | None,
     with_expect: bool,
+    full: bool,
     jobs: int | None,
     timeout: float,
     html: str,
@@ -782,7 +788,7 @@ def strength_command(
 ) -> int:
     """Tell how strong scenarios are: which of many wrong syncers they catch.
 
-    Every broken syncer is run over every scenario; with --syncer, faults are put around a syncer of yours.
+    Every broken syncer is run over scenarios until one catches it; with --syncer, faults are put around one of yours.
     PATHS are scenario files, or folders of them at any depth; `scenarios` if none is given.
     """
     from harness.report.matrix import exit_code, print_strength, to_html, to_json
@@ -790,7 +796,7 @@ def strength_command(
 
     files = select(find_files(paths or ("scenarios",)), expression, tags)
     prepare_files({"--html": html, "--json": json_file}, [file.path for file in files])
-    plan = Plan(syncer=syncer, with_expect=with_expect, timeout=timeout or None)
+    plan = Plan(syncer=syncer, with_expect=with_expect, timeout=timeout or None, full=full)
     chosen = [File(id=file.id, path=file.path, root=file.root, variant=file.variant) for file in files]
     console = _console()
     with _bar(console) as progress:

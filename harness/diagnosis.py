@@ -246,7 +246,10 @@ def _probed(prober: _Prober, block: int, guilty: Break) -> Probes:
         isinstance(other, SyncAct) and other.crash is not None for other in (*_acts_until(run, act), act)
     )
     chunked = operation.chunk is not None and run.sweep is None
-    below = operation.head > operation.end_block and not run.variation.late
+    cursor = act.before.sync.treasury.last_block_scanned
+    at_the_cursor = due and (cursor is None or cursor <= operation.end_block)
+    grows = operation.head > operation.end_block or act.hook is not None
+    below = at_the_cursor and grows and not run.variation.late
     lost: bool | None = None
     if guilty.kind is BreakKind.missing and guilty.transaction is not None:
         whole = prober.rewound(block)

@@ -1,8 +1,9 @@
 """How strong a set of scenarios is: every broken syncer over it, or faults around somebody's own syncer.
 
 Each scenario is played once, and its reads are shared by all who sync it. What each expects is taken out first, so
-that a wrong syncer is caught by ledger and laws alone. A syncer is stopped at its first break; sweeps are made only
-for those that no plain run catches, in the scenarios that cost least first, until one does.
+that a wrong syncer is caught by ledger and laws alone. A syncer is stopped at its first break; a broken one that is
+caught is tried no more, unless the whole matrix is asked for. Sweeps are made only for those that no plain run catches,
+in the scenarios that cost least first, until one does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import multiprocessing
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from harness.reconcile.diff import Break, Diff
 from harness.reconcile.laws import LawRaised
 from harness.report.matrix import Alarm, Cell, Outcome, Strength, Tried, Wrong
 from harness.scenario.loader import load
-from harness.scenario.model import Block, Check, Scenario, StepBase
+from harness.scenario.model import Block, Check, Mine, Scenario, StepBase
 from harness.session import Point, Session, SyncerFactory
 from harness.sweeps import Swept, judged_json, sweep
 from harness.syncers.broken import BROKEN
@@ -38,6 +39,9 @@ from harness.world.play import play
 
 CONTROLS = ("reference", "balances")
 """The syncers of unlike design in which nothing is wrong: whoever blames them is wrong himself."""
+
+ROUND = 16
+"""So many scenarios are tried before those that are caught are left out."""
 
 Progress = Callable[[int, int, str], None]
 """Told how many tasks are done, of how many, and what they are."""
@@ -66,6 +70,8 @@ class Plan:
     timeout: float | None = None
     """Seconds for each operation, or None."""
     memory_mib: int | None = None
+    full: bool = False
+    """Whether every broken syncer is run over every scenario, and the controls are swept too."""
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -115,11 +121,15 @@ def measure(files: Sequence[File], plan: Plan, *, jobs: int = 1, progress: Progr
             scenarios=tuple(outcome.tried for outcome in outcomes),
             cells=tuple(cells),
             alarms=tuple(alarm for outcome in outcomes for alarm in outcome.alarms),
+            full=plan.full or not ours,
         )
 
     ours = plan.syncer is None
-    tasks = [task(file, controls=True, wrongs=every if ours else ()) for file in files]
-    outcomes = list(_told(tasks, jobs, progress, "scenarios"))
+    if ours and not plan.full:
+        outcomes = _until_caught(files, plan, every, jobs, progress)
+    else:
+        tasks = [task(file, controls=True, wrongs=every if ours else ()) for file in files]
+        outcomes = list(_told(tasks, jobs, progress, "scenarios"))
     found = strength(outcomes, [cell for outcome in outcomes for cell in outcome.cells])
     sound = [file for file, outcome in zip(files, outcomes, strict=True) if outcome.tried.error is None]
     if not ours:
@@ -143,6 +153,39 @@ def measure(files: Sequence[File], plan: Plan, *, jobs: int = 1, progress: Progr
             cells = [swept.pop(cell.wrong) if _is(cell, outcome, swept) else cell for cell in cells]
             left = [name for name in left if not any(cell.wrong == name and cell.is_caught for cell in cells)]
     return strength(outcomes, cells)
+
+
+def _until_caught(
+    files: Sequence[File], plan: Plan, every: tuple[str, ...], jobs: int, progress: Progress | None
+) -> list[_Outcome]:
+    """Try every scenario, the smallest first, each with the syncers that no earlier round of scenarios has caught.
+
+    Rounds are of the same size for any number of jobs, so that the outcome is the same.
+    """
+    weights = {file: _weight(file) for file in files}
+    ordered = sorted(files, key=lambda file: (weights[file], file.id))
+    found: dict[File, _Outcome] = {}
+    left = every
+    with _pool(min(jobs, max(1, len(files)))) as pool:
+        for at in range(0, len(ordered), ROUND):
+            batch = ordered[at : at + ROUND]
+            tasks = [_Task(file=file, plan=plan, controls=True, wrongs=left, sweeps=False) for file in batch]
+            for file, outcome in zip(batch, _in_pool(tasks, pool), strict=True):
+                found[file] = outcome
+                if progress is not None:
+                    progress(len(found), len(files), "scenarios")
+            caught = {cell.wrong for file in batch for cell in found[file].cells if cell.is_caught}
+            left = tuple(name for name in left if name not in caught)
+    return [found[file] for file in files]
+
+
+def _weight(file: File) -> int:
+    """How much there is to play in a scenario, roughly; nothing in one that cannot be loaded."""
+    try:
+        scenario = load(file.path, name=file.path, root=file.root, variant=file.variant)
+    except ScenarioError:
+        return 0
+    return sum(step.blocks if isinstance(step, Mine) else 1 for step in scenario.steps)
 
 
 def _is(cell: Cell, outcome: _Outcome, swept: dict[str, Cell]) -> bool:
@@ -370,7 +413,7 @@ def _alarms(stage: _Stage, name: str) -> Iterator[Alarm]:
     factory = find_syncer(name)
     plain = _plainly(stage, factory)
     found: list[tuple[Break, str | None]] = [(broken, None) for broken in plain.breaks[:1]]
-    if not found:
+    if not found and (stage.plan.full or stage.plan.syncer is not None):
         found = [(broken, one.name) for one in _swept(stage, factory, plain) for broken in one.breaks[:1]]
     for broken, swept in found:
         yield Alarm(
@@ -493,24 +536,29 @@ def _apart(work: Callable[[], _T], died: Callable[[], _T]) -> _T:
 def _told(
     tasks: Sequence[_Task], jobs: int, progress: Progress | None, what: str, before: int = 0, total: int | None = None
 ) -> Iterator[_Outcome]:
-    with contextlib.closing(_in_pool(tasks, jobs)) as outcomes:
-        for done, outcome in enumerate(outcomes, start=before + 1):
+    if not tasks:
+        return
+    with _pool(min(jobs, len(tasks))) as pool:
+        for done, outcome in enumerate(_in_pool(tasks, pool), start=before + 1):
             if progress is not None:
                 progress(done, len(tasks) if total is None else total, what)
             yield outcome
 
 
-def _in_pool(tasks: Sequence[_Task], jobs: int) -> Generator[_Outcome]:
+def _in_pool(tasks: Sequence[_Task], pool: ProcessPoolExecutor) -> Iterator[_Outcome]:
     """Carry out tasks in processes of their own, and yield what came of them in their order."""
-    if not tasks:
-        return
+    waiting: list[Future[_Outcome]] = [pool.submit(_carry_out, task) for task in tasks]
+    for future in waiting:
+        yield future.result()
+
+
+@contextlib.contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # what is buffered would be written once by each process
-    pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=_context(), initializer=_leave_interrupts_to_parent)
+    pool = ProcessPoolExecutor(processes, mp_context=_context(), initializer=_leave_interrupts_to_parent)
     try:
-        waiting: list[Future[_Outcome]] = [pool.submit(_carry_out, task) for task in tasks]
-        for future in waiting:
-            yield future.result()
+        yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():

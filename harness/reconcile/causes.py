@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from harness.books.records import BalanceUpdate, BalanceUpdateCause, Books, Position, ReservePosition
 from harness.ledger.facts import Ledger, Move
-from harness.reconcile.compare import Entry, close, compare_books, entries, holdings, plain_hash
+from harness.reconcile.compare import Entry, close, compare_books, entries, every_position, holdings, plain_hash
 from harness.reconcile.diff import Break, BreakKind
 from harness.units import exact, format_units
 
@@ -194,6 +194,8 @@ def _refusals(case: Case) -> Finding | None:
             return Finding(cause=Cause.wrong_cycle, evidence=f"It is booked although {case.due_refusal}.")
         if "paid out" in case.due_refusal:
             return _leg_without_position(case)
+        if "were replaced" in case.due_refusal:
+            return Finding(cause=Cause.orphaned_block_kept, evidence=f"It goes on, and {case.due_refusal}.")
     if broken.kind is BreakKind.refused and _new_skipped(case.expected, case.cursor):
         return Finding(
             cause=Cause.zero_or_dust_leg, evidence="The leg that it refuses is within the asset's dust limit."
@@ -263,14 +265,13 @@ def _lost_with_its_block(case: Case) -> Finding | None:
     due = _expected_entry(case)
     if due is None or due.update.tx_hash is None or case.rewinds is None or case.given is None:
         return None
-    block = due.update.block_number or 0
     old = _known_before(case, due)
-    if old is None or block <= case.rewinds or (old.update.block_number or 0) <= case.rewinds:
+    if old is None:
         return None
     return Finding(
         cause=Cause.re_included_event_lost,
         evidence=f"It was booked in block {old.update.block_number}; blocks above {case.rewinds} were replaced, its "
-        f"transaction is in block {block} now, and no update says so.",
+        f"transaction is in block {due.update.block_number} now, and no update says so.",
     )
 
 
@@ -287,6 +288,12 @@ def _update_of_gone_block(case: Case, entry: Entry) -> Finding | None:
             return Finding(
                 cause=Cause.orphaned_block_kept,
                 evidence=f"It was booked in block {gone}; blocks above {case.rewinds} were replaced, and it still is.",
+            )
+        if same is not None and broken.field == "strategy_cycle_included_at":
+            return Finding(
+                cause=Cause.orphaned_block_kept,
+                evidence=f"Blocks above {case.rewinds} were replaced, with them the end of the sync that booked it: "
+                "it is read again by this one, and still counted to that one's cycle.",
             )
         old = _known_before(case, entry)
         name = (broken.field or "").rpartition(".")[2]
@@ -319,6 +326,9 @@ def _unchanged_since(case: Case) -> Finding | None:
         return None
     if broken.asset is not None and broken.field == "quantity":
         return None
+    stamp = _stamp_of_gone_block(case)
+    if stamp is not None:
+        return stamp
     for old in compare_books(case.expected, case.given, case.ledger, broken.found_at):
         if (old.kind, old.field, old.position_id, old.actual) == (
             broken.kind,
@@ -332,6 +342,31 @@ def _unchanged_since(case: Case) -> Finding | None:
                 f"replaced; by the blocks that are left it is {broken.expected}.",
             )
     return None
+
+
+_STAMP = re.compile(
+    r"position (\d+) (collateral|borrowed)_interest\.(last_updated_at|last_event_at|last_updated_block_number)"
+)
+
+
+def _stamp_of_gone_block(case: Case) -> Finding | None:
+    """A tracker that tells of a block which was replaced."""
+    named = _STAMP.fullmatch(case.broken.field or "")
+    if named is None or case.rewinds is None or case.given is None:
+        return None
+    trackers = []
+    for books in (case.given, case.actual):
+        position = next((one for one in every_position(books) if one.position_id == int(named[1])), None)
+        loan = None if position is None else position.loan
+        trackers.append(None if loan is None else getattr(loan, f"{named[2]}_interest"))
+    then, now = trackers
+    block = None if then is None else then.last_updated_block_number
+    if block is None or block <= case.rewinds or now is None or getattr(then, named[3]) != getattr(now, named[3]):
+        return None
+    return Finding(
+        cause=Cause.orphaned_block_kept,
+        evidence=f"The tracker tells of block {block}, as it did before blocks above {case.rewinds} were replaced.",
+    )
 
 
 def _known_before(case: Case, entry: Entry) -> Entry | None:
@@ -545,7 +580,10 @@ def _plugged(case: Case, entry: Entry) -> Finding | None:
     wanted = _holding(case.expected, entry.holder_id, entry.update)
     if holding is None or wanted is None or isinstance(holding, Position):
         return None
-    if exact(holding.quantity) == exact(wanted.quantity) if isinstance(wanted, ReservePosition) else False:
+    if not isinstance(wanted, ReservePosition):
+        return None
+    due, booked = (sum(exact(update.quantity) for update in one.balance_updates.values()) for one in (wanted, holding))
+    if exact(holding.quantity) == exact(wanted.quantity) and due != booked:
         return Finding(
             cause=Cause.plugged_balance,
             evidence=f"The balance is right, {_text(holding.quantity)}, and the updates do not add up to it.",
@@ -623,13 +661,17 @@ def _wrong_quantity(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) 
             cause=Cause.scale, evidence=f"actual / expected = {'−' if found * wanted < 0 else ''}10^{power}."
         )
     decimals = expected.asset.decimals
+    if expected.cause is BalanceUpdateCause.correction:
+        again = _corrected_again(case, expected, found - wanted)
+        if again is not None:
+            return again
     gross = _gross(case, expected, wanted * 10**decimals, found * 10**decimals)
     if gross is not None:
         return gross
     donated = _donated(case, expected, (found - wanted) * 10**decimals)
     if donated is not None:
         return donated
-    alone = expected.tx_hash is not None or len(_interest(case.expected, expected)) == 1
+    alone = expected.tx_hash is not None or len(_alike(case.expected, expected)) == 1
     if alone and _through_a_double(wanted, found, decimals):
         return Finding(
             cause=Cause.float,
@@ -640,6 +682,23 @@ def _wrong_quantity(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) 
             cause=Cause.balance_booked_as_flow, evidence="The quantity booked is the whole balance after the event."
         )
     return None
+
+
+def _corrected_again(case: Case, expected: BalanceUpdate, gap: Fraction) -> Finding | None:
+    """A correction that is off by what earlier ones of the same holding came to."""
+    earlier = [
+        entry.update
+        for entry in entries(case.expected)
+        if entry.update.cause is expected.cause
+        and (entry.update.asset, entry.update.position_id) == (expected.asset, expected.position_id)
+        and entry.update.balance_update_id < expected.balance_update_id
+    ]
+    if not gap or gap != sum(exact(update.quantity) for update in earlier):
+        return None
+    blocks = ", ".join(str(update.block_number) for update in earlier)
+    return Finding(
+        cause=Cause.doubled, evidence=f"It is off by just what was corrected before, in block {blocks}, once more."
+    )
 
 
 def _gross(case: Case, expected: BalanceUpdate, wanted: Fraction, found: Fraction) -> Finding | None:
@@ -683,12 +742,12 @@ def _donated(case: Case, expected: BalanceUpdate, gap: Fraction) -> Finding | No
     return None
 
 
-def _interest(books: Books, like: BalanceUpdate) -> list[Entry]:
-    """The interest updates of one asset and block."""
+def _alike(books: Books, like: BalanceUpdate) -> list[Entry]:
+    """The interest updates of one asset and block, or the corrections."""
     return [
         entry
         for entry in entries(books)
-        if entry.update.cause is BalanceUpdateCause.interest
+        if entry.update.cause is like.cause
         and entry.update.asset == like.asset
         and entry.update.block_number == like.block_number
     ]
@@ -706,8 +765,8 @@ def _parts(case: Case) -> Finding | None:
     update = entry.update
     if not update.quantity:
         return None
-    if update.cause is BalanceUpdateCause.interest:
-        due, booked = _interest(case.expected, update), _interest(case.actual, update)
+    if update.cause in (BalanceUpdateCause.interest, BalanceUpdateCause.correction):
+        due, booked = _alike(case.expected, update), _alike(case.actual, update)
     else:
         due = [other for other in entries(case.expected) if _same_leg(other.update, update)]
         booked = [other for other in entries(case.actual) if _same_leg(other.update, update)]
@@ -821,13 +880,24 @@ def _old_balance(case: Case) -> Finding | None:
 # -- checkpoints
 
 
-_CURSORS = frozenset({"treasury.last_block_scanned", "accounting.last_block_scanned", "interest.last_sync_block"})
+_CURSORS = frozenset(
+    {
+        "treasury.last_block_scanned",
+        "accounting.last_block_scanned",
+        "interest.last_sync_block",
+        "interest.last_sync_at",
+    }
+)
 
 
 def _cursor(case: Case) -> Finding | None:
     if case.broken.field not in _CURSORS:
         return None
     found, wanted = _integer(case.broken.actual), _integer(case.broken.expected)
+    if case.broken.field == "interest.last_sync_at":
+        found, wanted = case.actual.sync.interest.last_sync_block, case.expected.sync.interest.last_sync_block
+        if found == wanted:
+            return None
     if wanted is None and found is None:
         return None
     where = f"{case.broken.field} is {case.broken.actual} and should be {case.broken.expected}."

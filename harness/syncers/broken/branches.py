@@ -90,7 +90,7 @@ class LowerHeadAlwaysRefused(ReferenceSyncer):
         return None if cursor is not None and work.view.head < cursor else super().find_common_block(work)
 
 
-@broken("turn_under_way_unseen", cause="orphaned block kept")
+@broken("turn_under_way_unseen", cause="missed")
 class TurnUnderWayUnseen(ReferenceSyncer):
     """What was read before and after the chain turned is put together."""
 
@@ -218,10 +218,9 @@ class LastDistributionKept(_Keeping):
 
 @broken("cursor_not_taken_back", cause="re-included event lost")
 class CursorNotTakenBack(_Keeping):
-    """What was booked of replaced blocks goes, and the last block scanned stays: the new ones are never read."""
+    """What was booked of replaced blocks goes, and the last block scanned stays: nothing is read again."""
 
     def keep(self, work: Work, before: Books, common: int) -> None:
-        self.put_back(work, before, lambda update: (update.block_number or 0) <= common)
         work.books.sync.treasury.last_block_scanned = before.sync.treasury.last_block_scanned
 
 
@@ -243,13 +242,14 @@ class AccountingCheckpointNotTakenBack(_Keeping):
         now.last_updated_at, now.last_block_scanned = then.last_updated_at, then.last_block_scanned
 
 
-@broken("flows_of_kept_blocks_stay", cause="wrong cycle")
+@broken("flows_of_kept_blocks_stay", cause="orphaned block kept")
 class FlowsOfKeptBlocksStay(_Keeping):
     """Of a sync whose end was replaced, what lies below the fork stays booked, in that sync's cycle."""
 
     def keep(self, work: Work, before: Books, common: int) -> None:
         self.put_back(work, before, lambda update: (update.block_number or 0) <= common)
-        work.books.sync.treasury.last_block_scanned = common
+        treasury, blocks = work.books.sync.treasury, [update.block_number or 0 for update in _updates(work.books)]
+        treasury.last_block_scanned = max([treasury.last_block_scanned or 0, *blocks]) or None
 
 
 @broken("ids_used_again", cause=None)
@@ -340,9 +340,9 @@ class SeenBeforeItIsBooked(ReferenceSyncer):
         seen.update(flow.log.place for flow in flows)
         return fresh
 
-    def cursor_after(self, work: Work) -> int:
+    def keep_scanned(self, work: Work, first: int) -> None:
+        super().keep_scanned(work, first)
         self.seen.pop(self.vault, None)
-        return super().cursor_after(work)
 
 
 def _updates(books: Books) -> Iterator[BalanceUpdate]:

@@ -30,19 +30,20 @@ class ReplacedAccessorNotFollowed(ReferenceSyncer):
 class AbandonedAccessorBelieved(ReferenceSyncer):
     """Whoever ever spoke for the vault is listened to for good."""
 
+    def who_says(self, work: Work, kind: Kind, start_block: int, end_block: int) -> Say:
+        deployed_at = self._deployed_at(work.books)
+        self.say = kind.say(work.reader, self.target, deployed_at, deployed_at, end_block)
+        return self.say
+
     def flow_logs(self, reader: Reader, kind: Kind, say: Say, first: int, last: int) -> Iterator[Log]:
         return reader.logs(sorted(set(say.emitters)), [list(kind.flow_topics)], first, last)
 
-    def who_says(self, work: Work, kind: Kind, start_block: int, end_block: int) -> Say:
-        return kind.say(
-            work.reader, self.target, self._deployed_at(work.books), self._deployed_at(work.books), end_block
-        )
-
     def own_mint(self, flow: Flow, moves: Sequence[Log]) -> int | None:
-        return super().own_mint(flow, moves) or flow.log.log_index
+        mint = super().own_mint(flow, moves)
+        return mint if mint or self.say.counts(flow.log) else flow.log.log_index
 
     def paid(self, flow: Flow, mint: int | None, own: Sequence[Log]) -> int:
-        return super().paid(flow, mint, own) or _assets_of(flow)
+        return super().paid(flow, mint, own) if self.say.counts(flow.log) else _assets_of(flow)
 
 
 @broken("accessor_switched_at_its_block", cause="missed")
@@ -88,7 +89,7 @@ class DepositsOfATransactionSummed(ReferenceSyncer):
 
 
 def _are_deposits(*flows: Flow) -> bool:
-    return all(flow.cause is BalanceUpdateCause.deposit for flow in flows)
+    return all(flow.cause is BalanceUpdateCause.deposit and flow.legs[0].raw for flow in flows)
 
 
 def _summed(first: Flow, second: Flow) -> Flow:

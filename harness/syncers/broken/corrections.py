@@ -16,7 +16,7 @@ from harness.syncers.broken.registry import broken
 from harness.syncers.protocol import ChainView
 from harness.syncers.reference import ReferenceSyncer
 from harness.syncers.reference.branching import REOPENED
-from harness.syncers.reference.correcting import Difference
+from harness.syncers.reference.correcting import DEBT, Difference
 from harness.syncers.reference.holdings import Holding, tracked_side, whole_units
 from harness.syncers.reference.syncer import Gain, Work
 from harness.units import exact
@@ -100,7 +100,7 @@ class LittleDifferenceIsDust(ReferenceSyncer):
     """A difference of up to one token is left alone."""
 
     def is_dust(self, difference: Difference) -> bool:
-        return bool(abs(difference.raw) <= 10 ** self.decimals(difference.asset))
+        return super().is_dust(difference) or bool(abs(difference.raw) <= 10 ** self.decimals(difference.asset))
 
 
 @broken("earlier_corrections_forgotten", cause="doubled")
@@ -143,7 +143,7 @@ class DebtsUncorrected(ReferenceSyncer):
     """What is owed is never held against the chain."""
 
     def differences(self, work: Work) -> list[Difference]:
-        return [one for one in super().differences(work) if one.asset.type != "debt"]
+        return [one for one in super().differences(work) if one.asset.type not in DEBT]
 
 
 # -- where it goes

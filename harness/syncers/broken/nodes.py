@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -73,64 +73,57 @@ class RefusedRangeIsEmpty(_Believing):
         return _TooMuchIsNothing(view, self._pause)
 
 
-class _AsGiven(BelievingReader):
-    """Gives logs as often and in the order in which the node gives them."""
+class _AsGiven(ReferenceSyncer):
+    """Checks that all logs are there, and then looks at them again as its node gives them."""
 
-    def _ask_range(self, addresses: Sequence[str] | None, topics: list[Any], first: int, last: int) -> list[Log]:
-        given = self._answered(addresses, topics, first, last)
-        if given is None:
-            return super()._ask_range(addresses, topics, first, last)
-        return [read_log(item) for item in given if self.counts(item)]
+    def given(self, work: Work, kind: Kind, start_block: int, end_block: int) -> list[Any]:
+        """What a node gives of flows if it is asked once; nothing if it fails."""
+        topics = ["0x" + topic.hex() for topic in kind.flow_topics]
+        found: list[Any] = []
+        for first, last in self.flow_ranges(start_block, end_block, work.view.chunk):
+            try:
+                found += work.view.get_logs(None, [topics], first, last)
+            except (NodeError, OSError):
+                return []
+        return found
 
-    def counts(self, item: Any) -> bool:
-        return not item.get("removed")
+
+class _Repeating(_AsGiven):
+    def read_flows(self, work: Work, kind: Kind, start_block: int, end_block: int) -> list[Flow]:
+        flows = super().read_flows(work, kind, start_block, end_block)
+        given = self.given(work, kind, start_block, end_block)
+        return [flow for flow in flows for _ in range(self.times(flow.log, given))]
+
+    def times(self, log: Log, given: list[Any]) -> int:
+        """How often a log counts."""
+        raise NotImplementedError
 
 
 @broken("repeated_logs_booked", cause="doubled")
-class RepeatedLogsBooked(_Believing):
+class RepeatedLogsBooked(_Repeating):
     """A log that a node gives twice is booked twice."""
 
-    def open_reader(self, view: ChainView) -> Reader:
-        return _AsGiven(view, self._pause)
-
-    def _distinct(self, logs: Iterable[Log]) -> list[Log]:
-        return sorted(logs, key=lambda log: log.place)
-
-
-class _WithRemoved(_AsGiven):
-    def counts(self, item: Any) -> bool:
-        return True
+    def times(self, log: Log, given: list[Any]) -> int:
+        return max(1, sum(read_log(item).place == log.place for item in given if not item.get("removed")))
 
 
 @broken("removed_logs_booked", cause="doubled")
-class RemovedLogsBooked(_Believing):
+class RemovedLogsBooked(_Repeating):
     """A log that its node marks as removed counts like any other."""
 
-    def open_reader(self, view: ChainView) -> Reader:
-        return _WithRemoved(view, self._pause)
-
-    def flow_key(self, log: Log) -> tuple[int, ...]:
-        return (*log.place, int.from_bytes(log.block_hash, "big"))
+    def times(self, log: Log, given: list[Any]) -> int:
+        return 1 + len({read_log(item) for item in given if item.get("removed") and read_log(item).place == log.place})
 
 
 @broken("logs_in_the_nodes_order", cause="order-dependent")
-class LogsInTheNodesOrder(_Believing):
+class LogsInTheNodesOrder(_AsGiven):
     """Flows are booked in the order in which the node gives their logs."""
-
-    def flow_logs_of(self, work: Work, kind: Kind, start_block: int, end_block: int) -> Iterator[tuple[int, int]]:
-        """The places of flows as the node gives them."""
-        topics = ["0x" + topic.hex() for topic in kind.flow_topics]
-        for first, last in self.flow_ranges(start_block, end_block, work.view.chunk):
-            for item in work.view.get_logs(None, [topics], first, last):
-                yield read_log(item).place
 
     def read_flows(self, work: Work, kind: Kind, start_block: int, end_block: int) -> list[Flow]:
         flows = super().read_flows(work, kind, start_block, end_block)
-        try:
-            given = list(self.flow_logs_of(work, kind, start_block, end_block))
-        except (NodeError, OSError):
-            return flows
-        order = {place: at for at, place in enumerate(given)}
+        order: dict[tuple[int, int], int] = {}
+        for at, item in enumerate(self.given(work, kind, start_block, end_block)):
+            order.setdefault(read_log(item).place, at)
         return sorted(flows, key=lambda flow: order.get(flow.log.place, 0))
 
 

@@ -24,7 +24,7 @@ from harness.syncers.reference.branching import CLOSED, OPENED, REOPENED
 from harness.syncers.reference.holdings import Holding, tracked_side
 from harness.units import PRICE_DECIMALS, exact, format_units, to_decimal, usd_float
 
-DEBT = "debt"
+DEBT = ("borrowed", "debt")
 """``AssetIdentifier.type`` of a token whose balance is owed."""
 
 
@@ -106,7 +106,7 @@ class AccountCorrecting(Bookkeeping):
             return [(work.holdings.reserve(self.target.reserve), difference.raw)]
         holdings = work.holdings.of_asset(asset.identifier)
         if not holdings:
-            if asset.type == DEBT or difference.raw < 0:
+            if asset.type in DEBT or difference.raw < 0:
                 told = f"{difference.raw} ({format_units(difference.raw, self.decimals(asset))} {asset.token_symbol})"
                 raise SyncRefused(f"{asset.token_symbol}: no open position can take a difference of {told}")
             holdings = [self.find_position(work, difference)]
