@@ -355,7 +355,7 @@ def _notes(act: SyncAct) -> tuple[str, ...]:
         said = "".join(f", {name} {value}" for name, value in numbers.items() if value is not None)
         notes.append(f"its node misbehaves: {node.profile}{said}")
     if hook is not None:
-        moves = "is reorganised" if hook.branch != act.branch else "goes on"
+        moves = "is reorganised" if hook.branch != act.branch else f"goes on to block {hook.then_head}"
         notes.append(f"before its read {hook.after} the chain {moves}")
     if act.crash is not None:
         notes.append(f"it dies at its read {act.crash} (or its answer is lost), and a fresh syncer is asked again")

@@ -22,7 +22,9 @@ from harness.reconcile.diff import BreakKind, ItemKind
 from harness.reconcile.laws import LAWS
 from harness.report.results import RunResult, ScenarioResult, Verdict, to_json
 from harness.runner import run_file
+from harness.scenario.files import is_collected, rows_of
 from harness.scenario.loader import load
+from harness.scenario.model import CorrectAccounts, Crash, NodeStep, Reorg, Scenario, SyncInterest
 from harness.sweeps import SWEEPS
 from harness.syncers import protocol
 from harness.world.play import play
@@ -32,11 +34,32 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 EXAMPLE = "erc4626_syncer:Erc4626Syncer"
-WITHOUT_INTEREST = sorted(
-    path
-    for path in (ROOT / "scenarios").rglob("*.yaml")
-    if "kind: erc4626" in (text := path.read_text(encoding="utf-8")) and "sync_interest" not in text
-)
+
+
+def erc4626_rows() -> list[tuple[Path, Scenario]]:
+    """Every scenario of that kind of vault, each row of a file with variants by itself."""
+    return [
+        (path, scenario)
+        for path in sorted((ROOT / "scenarios").rglob("*.yaml"))
+        if "erc4626" in path.read_text(encoding="utf-8") and is_collected(path.relative_to(ROOT / "scenarios").parts)
+        for _, scenario in rows_of(str(path), root=str(ROOT / "scenarios"))
+        if scenario is not None and scenario.vault.kind == "erc4626"
+    ]
+
+
+def is_for_the_example(scenario: Scenario) -> bool:
+    """It books no interest, and corrects the reserve alone."""
+    verbs = {type(step) for step in scenario.steps}
+    return SyncInterest not in verbs and (CorrectAccounts not in verbs or len(scenario.tokens) == 1)
+
+
+ROWS = erc4626_rows()
+DONE = [(path, scenario) for path, scenario in ROWS if is_for_the_example(scenario)]
+LEFT = [(path, scenario) for path, scenario in ROWS if not is_for_the_example(scenario)]
+
+
+def named(value: object) -> str | None:
+    return value.stem if isinstance(value, Path) else value.variant or "" if isinstance(value, Scenario) else None
 
 
 def page(name: str) -> str:
@@ -182,6 +205,8 @@ def test_each_field_of_the_json_is_told(differing: ScenarioResult, wrong: Scenar
         "scenarios": red,
         "problems": broken["problems"][0],
         "breaks": red["breaks"][0],
+        "timeline": red["timeline"][0],
+        "entries": next(block["entries"][0] for block in red["timeline"] if block["entries"]),
         "sync_points": point,
         "statement": statement,
         "diagnosis": red["diagnosis"],
@@ -313,15 +338,38 @@ def told_events() -> list[str]:
 # -- the example
 
 
-@pytest.mark.parametrize("path", WITHOUT_INTEREST, ids=lambda path: path.stem)
-def test_the_example_reconciles(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    result = run_file(str(path), id=path.name, file=path.name, syncer=EXAMPLE)
+@pytest.mark.parametrize(("path", "scenario"), DONE, ids=named)
+def test_the_example_reconciles(path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All sweeps of all of them take minutes.
+    result = example_on(path, scenario, monkeypatch, sweeps=(path, scenario) in DONE[::5])
     assert (Verdict.reconciled, ()) == (result.verdict, result.breaks)
 
 
+@pytest.mark.parametrize(("path", "scenario"), LEFT, ids=named)
+def test_the_example_refuses_what_it_leaves_out(
+    path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = example_on(path, scenario, monkeypatch, sweeps=False)
+    assert [] == [found for found in result.breaks[:1] if found.kind is not BreakKind.refused]
+
+
+def example_on(path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch, *, sweeps: bool) -> ScenarioResult:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return run_file(
+        str(path),
+        id=path.name,
+        file=path.name,
+        root=str(ROOT / "scenarios"),
+        variant=scenario.variant,
+        syncer=EXAMPLE,
+        sweeps=sweeps,
+    )
+
+
 def test_there_are_scenarios_for_the_example() -> None:
-    assert len(WITHOUT_INTEREST) >= 8
+    verbs = {type(step) for _, scenario in DONE for step in scenario.steps}
+    assert {Reorg, CorrectAccounts, Crash, NodeStep} <= verbs
+    assert len(DONE) >= 40
 
 
 def test_the_examples_command_works_as_it_stands(tmp_path: Path) -> None:
@@ -347,7 +395,9 @@ def test_the_index_lists_every_page() -> None:
     assert there - {"README.md"} - listed == set()
 
 
-@pytest.mark.parametrize("name", ["README.md", "books.md", "reports.md", "writing_a_syncer.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "authoring.md", "books.md", "nodes.md", "reports.md", "writing_a_syncer.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page(name)):
         path = DOCS / target if target else DOCS / name
@@ -364,3 +414,41 @@ def test_broken_syncers_and_options_named_are_there() -> None:
     ).stdout
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert options - set(re.findall(r"--[a-z][a-z-]+", helped)) == set()
+
+
+# -- scenarios on the page for their authors
+
+
+def example_files() -> dict[str, str]:
+    return dict(re.findall(r"<!-- file: ([\w.]+) -->\n```yaml\n(.*?)```", page("authoring.md"), re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def authored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("authored")
+    for name, text in example_files().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in example_files() if is_collected([name])])
+@pytest.mark.parametrize("syncer", ["reference", "balances"])
+def test_scenarios_shown_to_authors_reconcile(name: str, syncer: str, authored: Path) -> None:
+    path = str(authored / name)
+    for variant, _ in rows_of(path, root=str(authored)):
+        result = run_file(
+            path, id=name, file=name, root=str(authored), variant=variant, syncer=syncer, sweeps=syncer == "reference"
+        )
+        assert (Verdict.reconciled, None, ()) == (result.verdict, result.error, result.breaks), variant
+
+
+def test_every_new_step_is_shown_to_authors() -> None:
+    text = "".join(example_files().values())
+    verbs = ("variants", "include", "defaults", "node", "crash", "reorg", "after", "correct_accounts", "borrow")
+    assert [] == [verb for verb in verbs if f"{verb}:" not in text]
+
+
+def test_a_row_is_selected_as_the_page_says(authored: Path) -> None:
+    found = re.search(r"harness run scenarios/(\S+)::(\S+)", page("authoring.md"))
+    assert found is not None
+    assert found[2] in [variant for variant, _ in rows_of(str(authored / found[1]), root=str(authored))]
