@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import ClassVar
 
 from harness.books import copy_books
@@ -340,9 +341,10 @@ class SeenBeforeItIsBooked(ReferenceSyncer):
         seen.update(flow.log.place for flow in flows)
         return fresh
 
-    def keep_scanned(self, work: Work, first: int) -> None:
-        super().keep_scanned(work, first)
+    def sync_treasury(self, view: ChainView, books: Books, cycle: datetime) -> Books:
+        after = super().sync_treasury(view, books, cycle)
         self.seen.pop(self.vault, None)
+        return after
 
 
 def _updates(books: Books) -> Iterator[BalanceUpdate]:

@@ -26,7 +26,7 @@ from harness.units import exact
 
 @broken("correction_at_head", cause="moving head read")
 class CorrectionAtHead(ReferenceSyncer):
-    """Balances are read at the node's newest block, whatever the end block."""
+    """Accounts are corrected by the balances of the node's newest block, whatever the end block."""
 
     def correction_block(self, work: Work) -> int:
         return int(work.view.web3.eth.block_number)
