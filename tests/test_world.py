@@ -191,6 +191,10 @@ def test_a_rebase_of_what_the_books_do_not_hold_bothers_nobody() -> None:
             "  - trade: {sell: 10 USDC, buy: 1 WETH}\n  - sync_interest: {end_block: 3}\n",
             "tiny.yaml:8:5: a sync_interest that ends at block 3, before the trade booked at block 4",
         ),
+        (
+            "  - trade: {sell: 10 USDC, buy: 1 WETH}\n  - correct_accounts: {end_block: 3}\n",
+            "tiny.yaml:8:5: a correct_accounts that ends at block 3, before the trade booked at block 4",
+        ),
         ("  - sync: {end_block: 9}\n", "tiny.yaml:7:23: block 9 is beyond the head, which is 3 then"),
         ("  - sync: {end_block: 1}\n", "tiny.yaml:7:5: a sync that ends at block 1, before the vault's deployment"),
     ],

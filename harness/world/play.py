@@ -285,13 +285,15 @@ class _Player:
         )
         if isinstance(expected, Refusal):
             return
-        if operation.kind == "sync_interest":
-            if operation.end_block < self._miner.last_trade_block:
+        if operation.kind in ("sync_interest", "correct_accounts"):
+            last = self._miner.last_trade_block
+            if operation.end_block < last:
                 stop(
                     operation.location,
-                    f"a sync_interest that ends at block {operation.end_block}, before the trade booked at block "
-                    f"{self._miner.last_trade_block}",
+                    f"{_WORDS[operation.kind]} that ends at block {operation.end_block}, before the trade booked at "
+                    f"block {last}",
                 )
+        if operation.kind == "sync_interest":
             self._miner.note_interest(operation.end_block)
 
     def _hides(self, operation: Operation) -> bool:
