@@ -328,7 +328,7 @@ def _in_process(stage: _Stage, task: _Task) -> _Outcome:
 def _cells_broken(stage: _Stage, task: _Task) -> Iterator[Cell]:
     for name in task.wrongs:
         factory = BROKEN[name].factory
-        with _as_it_was(factory):
+        with as_it_was(factory):
             yield _cell(stage, name, factory, Effect(offered=True, changed=True), None, sweeps=task.sweeps)
 
 
@@ -352,7 +352,7 @@ def _cells_around(stage: _Stage, task: _Task) -> Iterator[Cell]:
 
 
 @contextlib.contextmanager
-def _as_it_was(factory: object) -> Iterator[None]:
+def as_it_was(factory: object) -> Iterator[None]:
     """Give a class back what it remembers: some are wrong in just that, and no cell may know of another."""
     kept = [
         (part, name, copy.deepcopy(value))

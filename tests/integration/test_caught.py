@@ -1,4 +1,4 @@
-"""Every broken syncer turns some scenario red with no typed number to go by, and the reference none."""
+"""Every broken syncer turns some scenario red with no typed number to go by, and the references none."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from pathlib import Path
 
 import pytest
 
-from harness.scenario.loader import load
+from harness.report.matrix import Strength
+from harness.scenario.loader import load_all
 from harness.scenario.model import Check, Expectation
+from harness.strength import Plan, measure, without_expectations
 from harness.syncers.broken import BROKEN
 from harness.syncers.reference import ReferenceSyncer
-from tests.integration.caught import PAGE, SCENARIOS, Caught, without_expectations
+from tests.integration.caught import PAGE, SCENARIOS, corpus, files, page
 
 ANY = next(iter(BROKEN.values()))
 
 
 @pytest.fixture(scope="module")
-def caught() -> Caught:
-    return Caught()
+def caught() -> Strength:
+    return corpus()
 
 
-def test_the_reference_is_blamed_for_nothing(caught: Caught) -> None:
-    assert [] == [f"{alarm.scenario}: {alarm.broken.sentence}" for alarm in caught.false_alarms]
+def test_every_scenario_can_be_tried(caught: Strength) -> None:
+    assert [] == [f"{tried.id}: {tried.error}" for tried in caught.scenarios if tried.error is not None]
+
+
+def test_the_references_are_blamed_for_nothing(caught: Strength) -> None:
+    assert [] == [f"{alarm.syncer} in {alarm.scenario}: {alarm.sentence}" for alarm in caught.alarms]
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_syncer_is_caught(caught: Caught, name: str) -> None:
+def test_a_broken_syncer_is_caught(caught: Strength, name: str) -> None:
     assert caught.catches[name], f"no scenario turns red: {BROKEN[name].wrong}"
 
 
-def test_every_scenario_catches_something(caught: Caught) -> None:
-    catching = {catch.scenario for catches in caught.catches.values() for catch in catches}
-    assert [] == [scenario for scenario in caught.names if scenario not in catching]
-
-
-def test_the_page_says_what_is_caught(caught: Caught) -> None:
-    assert PAGE.read_text(encoding="utf-8") == caught.page(), "python tests/integration/caught.py --write renews it"
+def test_the_page_says_what_is_caught(caught: Strength) -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(caught), "python tests/integration/caught.py --write renews it"
 
 
 def test_a_survivor_is_seen_and_sweeps_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,14 +55,14 @@ def test_a_survivor_is_seen_and_sweeps_are_tried(tmp_path: Path, monkeypatch: py
     for name, factory in (("right", ReferenceSyncer), ("wrong_in_chunks", DropsSmallChunks)):
         monkeypatch.setitem(BROKEN, name, replace(ANY, name=name, factory=factory))
     shutil.copy(SCENARIOS / "block_times_are_utc.yaml", tmp_path)
-    caught = Caught(tmp_path)
-    assert [] == caught.catches["right"]
-    assert ["chunk-1"] == [catch.broken.sweep for catch in caught.catches["wrong_in_chunks"]]
-    assert "| `right` |" in caught.page()
+    found = measure(files(tmp_path), Plan())
+    assert () == found.catches["right"]
+    assert ["chunk-1"] == [cell.sweep for cell in found.catches["wrong_in_chunks"]]
+    assert "| `right` |" in page(found)
 
 
 def test_no_typed_number_is_left() -> None:
-    scenarios = [load(str(path)) for path in sorted(SCENARIOS.glob("*.yaml"))]
+    scenarios = [scenario for path in sorted(SCENARIOS.glob("*.yaml")) for scenario in load_all(str(path))]
     assert any(_expectations(scenario) for scenario in scenarios)
     for scenario in scenarios:
         bare = without_expectations(scenario)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,12 +17,14 @@ from harness import cli
 from harness.books import Books
 from harness.diagnosis import Run
 from harness.judging import judge
+from harness.report.matrix import Outcome, to_html, to_json
 from harness.scenario.loader import load
 from harness.session import Session
-from harness.strength import without_expectations
+from harness.strength import as_it_was, without_expectations
 from harness.syncers.broken import BROKEN
 from harness.world.acts import Played, SyncAct
 from harness.world.play import play
+from tests.integration.caught import corpus, files
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = ROOT / "scenarios"
@@ -36,60 +38,28 @@ def _run(*arguments: str) -> int:
     return ended.value.code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    code: int
-    told: dict[str, Any]
-    page: str
+def test_causes_are_named_right() -> None:
+    for right, found in (corpus().named_right, corpus().cells_right):
+        assert right >= 0.95 * found
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """The whole corpus, once."""
-    folder = tmp_path_factory.mktemp("strength")
-    html, out = folder / "strength.html", folder / "strength.json"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        code = _run("scenarios", "--min-kill", "100", "--html", str(html), "--json", str(out))
-    return Measured(code=code, told=json.loads(out.read_text(encoding="utf-8")), page=html.read_text(encoding="utf-8"))
+def test_the_page_names_every_broken_syncer_and_scenario() -> None:
+    drawn = to_html(corpus())
+    assert set(BROKEN) == set(re.findall(r'id="w-([^"]+)"', drawn))
+    assert all(tried.id in drawn for tried in corpus().scenarios)
 
 
-def test_our_scenarios_catch_every_broken_syncer(measured: Measured) -> None:
-    assert [] == measured.told["survivors"]
-    assert [] == measured.told["alarms"]
-    assert 0 == measured.code
-    assert len(BROKEN) == measured.told["summary"]["killed"]
-
-
-def test_every_scenario_catches_something(measured: Measured) -> None:
-    assert [] == measured.told["catch_nothing"]
-
-
-def test_causes_are_named_right(measured: Measured) -> None:
-    assert float(measured.told["summary"]["causes_right"]) >= 95
-    assert float(measured.told["summary"]["causes_right_everywhere"]) >= 95
-
-
-def test_the_page_names_every_broken_syncer_and_scenario(measured: Measured) -> None:
-    assert set(BROKEN) == set(re.findall(r'id="w-([^"]+)"', measured.page))
-    for scenario in measured.told["scenarios"]:
-        assert scenario["id"] in measured.page
-
-
-def test_no_folder_of_this_machine_is_named(measured: Measured) -> None:
-    assert str(ROOT) not in measured.page + json.dumps(measured.told)
+def test_no_folder_of_this_machine_is_named() -> None:
+    assert str(ROOT) not in to_html(corpus()) + to_json(corpus())
 
 
 # -- the first bad block, against a search that spares nothing
 
 
-_PLAYED: dict[str, Played] = {}
-
-
+@functools.cache
 def _played(scenario: str) -> Played:
-    if scenario not in _PLAYED:
-        _PLAYED[scenario] = play(without_expectations(load(str(SCENARIOS / scenario), name=scenario)))
-    return _PLAYED[scenario]
+    file = next(file for file in files() if file.id == scenario)
+    return play(without_expectations(load(file.path, name=file.path, root=file.root, variant=file.variant)))
 
 
 def _first_bad_block(played: Played, name: str) -> int:
@@ -126,11 +96,11 @@ def _blocks_read(played: Played, act: SyncAct) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_the_first_bad_block_is_exact(measured: Measured, name: str) -> None:
-    found = next(one["first"] for one in measured.told["wrong_syncers"] if one["name"] == name)
-    assert found is not None
-    assert "plain" == found["outcome"]
-    assert _first_bad_block(_played(found["scenario"]), name) == found["block"]
+def test_the_first_bad_block_is_exact(name: str) -> None:
+    found = corpus().catches[name][0]
+    assert Outcome.plain is found.outcome
+    with as_it_was(BROKEN[name].factory):
+        assert _first_bad_block(_played(found.scenario), name) == found.block
 
 
 # -- the command line
