@@ -233,7 +233,7 @@ def _run(
         internal=bool(failures),
         breaks=tuple(breaks.values()),
         sync_points=tuple(
-            _sync_point(point, diff, state)
+            _sync_point(point, diff, state, scenario.file)
             for point, diff, state in zip(plain, diffs, states, strict=True)
             if not isinstance(point.act, BookAct | OrphanAct)
         ),
@@ -285,13 +285,15 @@ def _with_cause(breaks: _Breaks, diagnosis: Diagnosis) -> _Breaks:
     }
 
 
-def _sync_point(point: Point, diff: Diff, state: Mapping[str, Any]) -> SyncPointResult:
+def _sync_point(point: Point, diff: Diff, state: Mapping[str, Any], file: str) -> SyncPointResult:
     operation = point.act.operation if isinstance(point.act, SyncAct) else None
+    place = place_of(point)
     return SyncPointResult(
         operation="expect" if operation is None else operation.kind,
         block=block_of(point),
         cycle=None if operation is None else operation.cycle,
-        line=place_of(point).line,
+        line=place.line,
+        file=None if place.file == file else place.file,
         books=state,
         statements=diff.statements,
         refusal=point.refusal,

@@ -50,7 +50,9 @@ def test_json_has_the_published_shape() -> None:
         for found in each["breaks"]:
             assert list(found) == BREAK_KEYS
         for point in each["sync_points"]:
-            assert {"operation", "block", "branch", "cycle", "line", "books", "statement", "refusal"} == set(point)
+            assert {"operation", "block", "branch", "cycle", "file", "line", "books", "statement", "refusal"} == set(
+                point
+            )
         for block in each["timeline"]:
             assert ["block", "mined_at", "branch", "replaced", "entries"] == list(block)
 

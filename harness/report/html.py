@@ -37,6 +37,7 @@ from harness.report.results import (
     guilty_of,
     headline,
     in_order,
+    is_at,
     largest_gap,
     name_text,
     place_text,
@@ -474,11 +475,7 @@ def _point(number: int, point: SyncPointResult, result: ScenarioResult) -> _Poin
             for kind in ItemKind
             if any(item.kind is kind and item.raw for statement in statements for item in statement.items)
         ),
-        breaks=sum(
-            1
-            for found in result.breaks
-            if found.found_at is not None and found.found_at.line == point.line and found.sweep is None
-        ),
+        breaks=sum(1 for found in result.breaks if is_at(result, point, found.found_at) and found.sweep is None),
         is_replaced=any(block.branch > point.branch and block.number <= point.block for block in result.timeline),
     )
 

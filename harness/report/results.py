@@ -80,6 +80,8 @@ class SyncPointResult:
     statements: tuple[Statement, ...]
     refusal: str | None = None
     """The syncer's words, where it refused as it should."""
+    file: str | None = None
+    """Where ``line`` stands, if not in the scenario's own file but in one that it includes."""
     branch: int = 0
     """Which of the chain's branches it read: 0, and one more with each reorganisation."""
 
@@ -304,9 +306,8 @@ def block_meant(result: ScenarioResult, number: int | None, found: Break) -> int
     A number may come again after a reorganisation. Meant is the block with the finding's transaction, else the one
     that stood when the syncer was asked.
     """
-    line = None if found.found_at is None or found.found_at.file != result.file else found.found_at.line
-    branches = [point.branch for point in result.sync_points if point.line == line]
-    newest = max(branches) if branches and line is not None else None
+    branches = [point.branch for point in result.sync_points if is_at(result, point, found.found_at)]
+    newest = max(branches, default=None)
     numbered = [
         index
         for index, block in enumerate(result.timeline)
@@ -314,6 +315,13 @@ def block_meant(result: ScenarioResult, number: int | None, found: Break) -> int
     ]
     holding = [index for index in numbered if entry_meant(result.timeline[index], found) is not None]
     return max(holding or numbered, default=None)
+
+
+def is_at(result: ScenarioResult, point: SyncPointResult, place: Location | None) -> bool:
+    """Tell whether a sync point's step stands at a place."""
+    if place is None or point.line is None:
+        return False
+    return (result.file if point.file is None else point.file, point.line) == (place.file, place.line)
 
 
 def entry_meant(block: TimelineBlock, found: Break) -> int | None:
@@ -539,9 +547,8 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
             found_at=None if found.found_at is None else place(found.found_at),
         )
 
-    def included(entry: TimelineEntry) -> TimelineEntry:
-        is_far = entry.file is not None and _is_absolute(entry.file)
-        return replace(entry, file=PureWindowsPath(entry.file).name) if is_far and entry.file is not None else entry
+    def included(shown: str | None) -> str | None:
+        return PureWindowsPath(shown).name if shown is not None and _is_absolute(shown) else shown
 
     def diagnosed(found: DiagnosisResult) -> DiagnosisResult:
         command = found.command.replace(shlex.quote(result.file), shlex.quote(file))
@@ -563,11 +570,10 @@ def _portable(result: ScenarioResult) -> ScenarioResult:
         breaks=tuple(map(moved, result.breaks)),
         accepted=tuple(map(moved, result.accepted)),
         timeline=tuple(
-            replace(block, entries=tuple(map(included, block.entries)))
-            if any(entry.file is not None for entry in block.entries)
-            else block
+            replace(block, entries=tuple(replace(entry, file=included(entry.file)) for entry in block.entries))
             for block in result.timeline
         ),
+        sync_points=tuple(replace(point, file=included(point.file)) for point in result.sync_points),
         diagnosis=None if result.diagnosis is None else diagnosed(result.diagnosis),
     )
 
@@ -727,6 +733,7 @@ def _sync_point_json(point: SyncPointResult) -> dict[str, Any]:
         "block": point.block,
         "branch": point.branch,
         "cycle": point.cycle,
+        "file": point.file,
         "line": point.line,
         "refusal": point.refusal,
         "statement": [_statement_json(statement) for statement in point.statements],
