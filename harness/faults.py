@@ -53,7 +53,7 @@ class Fault:
     cause: str | None
     wrapper: type[Around]
     harmless_if_sound: bool = False
-    """Whether a careful syncer takes no harm, e.g. of a node that repeats a log."""
+    """Whether a careful syncer takes no harm, e.g. of a node that repeats a log, or keeps one back."""
 
     def around(self, factory: SyncerFactory, effect: Effect) -> SyncerFactory:
         """Make syncers with the fault around them.
@@ -263,7 +263,7 @@ def _without(logs: list[Any], block: int | None) -> list[Any]:
     return [log for log in logs if _block_of(log) != block or _kind_of(log) not in _MOVES]
 
 
-@fault("last_block_of_range_hidden", cause="missed")
+@fault("last_block_of_range_hidden", cause="missed", harmless_if_sound=True)
 class LastBlockOfRangeHidden(_Logs):
     """The last block of each range of logs is left out, as if the range's end were exclusive."""
 
@@ -271,7 +271,7 @@ class LastBlockOfRangeHidden(_Logs):
         return _without(logs, last)
 
 
-@fault("block_after_cursor_hidden", cause="hole after resume")
+@fault("block_after_cursor_hidden", cause="hole after resume", harmless_if_sound=True)
 class BlockAfterCursorHidden(_Logs):
     """A resumed sync sees no logs of the first block after the last block scanned."""
 
@@ -279,7 +279,7 @@ class BlockAfterCursorHidden(_Logs):
         return logs if self.cursor is None else _without(logs, self.cursor + 1)
 
 
-@fault("deployment_block_hidden", cause="missed")
+@fault("deployment_block_hidden", cause="missed", harmless_if_sound=True)
 class DeploymentBlockHidden(_Logs):
     """The first sync sees no logs of the block in which the vault was deployed."""
 
@@ -293,7 +293,7 @@ class DeploymentBlockHidden(_Logs):
         return logs if self.cursor is not None else _without(logs, self.deployed_at)
 
 
-@fault("seam_of_chunks_hidden", cause="chunk-dependent")
+@fault("seam_of_chunks_hidden", cause="chunk-dependent", harmless_if_sound=True)
 class SeamOfChunksHidden(_Logs):
     """Where one chunk ends and the next begins, the next one's first block is not seen."""
 
@@ -310,7 +310,7 @@ class SeamOfChunksHidden(_Logs):
         return _without(logs, first) if is_seam else logs
 
 
-@fault("second_log_of_block_hidden", cause="missed")
+@fault("second_log_of_block_hidden", cause="missed", harmless_if_sound=True)
 class SecondLogOfBlockHidden(_Logs):
     """Of each emitter's deposits in one block only the first is seen, and of its redemptions."""
 
@@ -568,6 +568,54 @@ class InterestNotBooked(Around):
         if changed:
             work.after.portfolio = copy_books(work.before).portfolio
         return changed
+
+
+@fault("correction_not_booked", cause="missed")
+class CorrectionNotBooked(Around):
+    """A correction moves its checkpoints and books nothing."""
+
+    verbs = ("correct_accounts",)
+
+    def spoil(self, work: Work) -> bool | None:
+        changed = bool(_new(work))
+        if changed:
+            work.after.portfolio = copy_books(work.before).portfolio
+            work.after.sync.accounting.balance_update_refs = copy_books(work.before).sync.accounting.balance_update_refs
+        return changed
+
+
+@fault("treasury_cursor_left_by_correction", cause="cursor behind")
+class TreasuryCursorLeftByCorrection(Around):
+    """A correction leaves the last block scanned where it was."""
+
+    verbs = ("correct_accounts",)
+
+    def spoil(self, work: Work) -> bool | None:
+        before, after = work.before.sync.treasury, work.after.sync.treasury
+        changed = before.last_block_scanned != after.last_block_scanned
+        after.last_block_scanned = before.last_block_scanned
+        return changed
+
+
+@fault("orphaned_updates_kept", cause="orphaned block kept")
+class OrphanedUpdatesKept(Around):
+    """What a sync takes out of the reserve, as its blocks were replaced, is put back with its references."""
+
+    def spoil(self, work: Work) -> bool | None:
+        gone: set[int] = set()
+        for identifier, was in work.before.portfolio.reserves.items():
+            now = work.after.portfolio.reserves.get(identifier)
+            for number, update in was.balance_updates.items() if now is not None else ():
+                assert now is not None
+                if number not in now.balance_updates:
+                    now.balance_updates[number] = update
+                    now.quantity = (now.quantity or Decimal(0)) + update.quantity
+                    gone.add(number)
+        treasury = work.after.sync.treasury
+        treasury.balance_update_refs += [
+            ref for ref in work.before.sync.treasury.balance_update_refs if ref.balance_event_id in gone
+        ]
+        return bool(gone)
 
 
 # What updates say.
