@@ -682,11 +682,12 @@ def _run_and_show(files: Sequence[Selected], plan: Plan, jobs: int, fail_fast: b
 
 def _report(results: Sequence[ScenarioResult], syncer: str, outputs: Outputs, seconds: float) -> int:
     from harness.report.results import RunResult, exit_code
-    from harness.report.terminal import print_summary
+    from harness.report.terminal import print_slowest, print_summary
 
     run = RunResult(syncer=syncer, scenarios=tuple(results))
     write_reports(outputs, run, seconds)
     console = _console()
+    print_slowest(console, results)
     print_summary(console, run)
     print(f"report: {outputs.html}")
     return exit_code(results)

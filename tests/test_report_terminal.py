@@ -10,7 +10,14 @@ import pytest
 from rich.console import Console
 
 from harness.report.results import RunResult, Verdict
-from harness.report.terminal import BREAKS_SHOWN, print_scenario, print_summary, render_breaks, render_summary
+from harness.report.terminal import (
+    BREAKS_SHOWN,
+    print_scenario,
+    print_slowest,
+    print_summary,
+    render_breaks,
+    render_summary,
+)
 from tests.report_sample import broken_file, hostile, redemption, sample_run, scenario
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -65,6 +72,17 @@ def test_one_line_a_scenario() -> None:
         "ok      a␊b.yaml                  3 blocks      31 checks    0.21 s",
         "",
     ]
+
+
+def test_the_slowest_ten_are_told_where_there_are_more() -> None:
+    results = [replace(scenario(f"s{number}.yaml"), seconds=number / 4) for number in range(12)]
+    console, out = _console(terminal=False)
+    print_slowest(console, results[:10])
+    assert out.getvalue() == ""
+    print_slowest(console, results)
+    lines = out.getvalue().split("\n")
+    assert ["", "slowest 10: 16.2 s of 16.5 s", "    2.75 s  s11.yaml", "    2.50 s  s10.yaml"] == lines[:4]
+    assert "    0.50 s  s2.yaml" == lines[-2]
 
 
 def test_problems_begin_with_their_place() -> None:

@@ -7,6 +7,7 @@ cannot colour the screen, and a path stays in one piece for editors to open.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
@@ -34,6 +35,7 @@ from harness.report.results import (
 
 BREAKS_SHOWN: Final = 25
 """So many breaks of one scenario are printed; the other reports hold all of them."""
+SLOWEST_SHOWN: Final = 10
 
 _WORDS = {Verdict.reconciled: "ok", Verdict.differ: "DIFFER", Verdict.error: "ERROR"}
 _STYLES = {Verdict.reconciled: "green", Verdict.differ: "bold red", Verdict.error: "bold yellow"}
@@ -52,6 +54,19 @@ def print_scenario(console: Console, result: ScenarioResult, *, width: int = 0) 
     line.append(_one_line(result.id).ljust(min(width, _WIDEST)))
     line.append(f"  {blocks:>5,} blocks  {result.checks:>6,} checks  {result.seconds:>6.2f} s", style="dim")
     _print(console, line)
+
+
+def print_slowest(console: Console, results: Sequence[ScenarioResult]) -> None:
+    """Print which scenarios took longest; where there are no more than that, their lines say it."""
+    if len(results) <= SLOWEST_SHOWN:
+        return
+    slowest = sorted(results, key=lambda result: -result.seconds)[:SLOWEST_SHOWN]
+    share = sum(result.seconds for result in slowest)
+    whole = sum(result.seconds for result in results)
+    _print(console, Text())
+    _print(console, Text(f"slowest {SLOWEST_SHOWN}: {share:,.1f} s of {whole:,.1f} s", style="dim"))
+    for result in slowest:
+        _print(console, Text(f"{result.seconds:>8.2f} s  {_one_line(result.id)}", style="dim"))
 
 
 def print_summary(console: Console, run: RunResult) -> None:
