@@ -426,10 +426,10 @@ def _surplus(case: Case) -> Finding | None:
     update = entry.update
     if not update.quantity:
         return Finding(cause=Cause.zero_or_dust_leg, evidence="The update moves nothing: its quantity is 0.")
+    if update.cause is BalanceUpdateCause.correction:
+        return None
     if broken.kind is BreakKind.doubled:
         return _doubled(case, update)
-    if update.cause is BalanceUpdateCause.correction:
-        return _surplus_correction(case, entry)
     fee = _share_fee_behind(case, update)
     if fee is not None:
         return fee
@@ -453,11 +453,17 @@ def _surplus(case: Case) -> Finding | None:
     return Finding(cause=Cause.phantom, evidence="Its transaction is no deposit and no redemption of this vault.")
 
 
-def _surplus_correction(case: Case, entry: Entry) -> Finding | None:
+def _corrected_already(case: Case) -> Finding | None:
+    """A correction that is there twice: of nothing that happened since."""
+    entry = _actual_entry(case)
+    if case.broken.kind not in (BreakKind.unexpected, BreakKind.doubled) or entry is None:
+        return None
     update = entry.update
+    if update.cause is not BalanceUpdateCause.correction:
+        return None
     for old in entries(case.actual):
         known = old.update
-        if known.cause is not update.cause or known.balance_update_id >= update.balance_update_id:
+        if known.cause is not update.cause or known.balance_update_id == update.balance_update_id:
             continue
         if (old.holder_id, known.asset, known.quantity) == (entry.holder_id, update.asset, update.quantity):
             return Finding(
@@ -704,6 +710,13 @@ def _corrected_again(case: Case, expected: BalanceUpdate, gap: Fraction) -> Find
 def _gross(case: Case, expected: BalanceUpdate, wanted: Fraction, found: Fraction) -> Finding | None:
     """A deposit before what its token keeps of a transfer."""
     symbol = case.ledger.setting.symbol_of(expected.asset)
+    if expected.cause is BalanceUpdateCause.deposit and expected.asset.is_rebase() and abs(found - wanted) <= DUST_RAW:
+        places = 10**expected.asset.decimals
+        if found / places not in _float_images(wanted / places, expected.asset.decimals):
+            return Finding(
+                cause=Cause.gross_for_net,
+                evidence=f"{symbol} moves whole shares: what arrived is {wanted - found} raw off what was sent.",
+            )
     fee = None if symbol is None else case.token_fees.get(symbol)
     if not fee or expected.cause is not BalanceUpdateCause.deposit or found.denominator != 1:
         return None
@@ -803,7 +816,7 @@ def _wrong_worth(case: Case, expected: BalanceUpdate, actual: BalanceUpdate) -> 
     block = expected.block_number or case.end_block
     price = case.ledger.price(symbol, block)
     for held, words in ((whole, "after"), (exact(expected.old_balance), "before")):
-        if held and close(float(held * price), actual.usd_value):
+        if (held or words == "after") and close(float(held * price), actual.usd_value):
             return Finding(
                 cause=Cause.balance_booked_as_flow,
                 evidence=f"It is the worth of the whole balance {words} the event, {_number(held)} {symbol}.",
@@ -930,6 +943,7 @@ _RULES: tuple[Rule, ...] = (
     _by_probe,
     _of_replaced_blocks,
     _balance_without_updates,
+    _corrected_already,
     _idle,
     _refusals,
     _ref,
@@ -1070,16 +1084,21 @@ def _through_a_double(wanted: Fraction, found: Fraction, decimals: int) -> bool:
     """Whether a quantity is what a float leaves of it: in tokens or base units, cut or rounded to the decimals."""
     if not wanted or found == wanted:
         return False
+    if found in _float_images(wanted, decimals):
+        return True
+    # A sum or product of floats is off by some units in the last place.
+    return abs(found - wanted) <= abs(wanted) * Fraction(1, 2**50)
+
+
+def _float_images(wanted: Fraction, decimals: int) -> set[Fraction]:
+    """What a float may leave of a quantity."""
     scale = 10**decimals
     in_tokens, in_raw = Fraction(float(wanted)), Fraction(float(wanted * scale)) / scale
     candidates = {in_tokens, in_raw, Fraction(Decimal(repr(float(wanted))))}
     for value in list(candidates):
         raw = value * scale
         candidates.update((Fraction(int(raw), scale), Fraction(round(raw), scale)))
-    if found in candidates:
-        return True
-    # A sum or product of floats is off by some units in the last place.
-    return abs(found - wanted) <= abs(wanted) * Fraction(1, 2**50)
+    return candidates
 
 
 _INTEGER = re.compile(r"-?\d+")

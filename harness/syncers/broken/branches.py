@@ -9,12 +9,11 @@ from typing import ClassVar
 
 from harness.books import copy_books
 from harness.books.records import BalanceUpdate, BalanceUpdateCause, Books, Position, ReservePosition
-from harness.syncers.broken.nodes import BelievingReader
 from harness.syncers.broken.registry import broken
 from harness.syncers.protocol import ChainView, Target
 from harness.syncers.reference import ReferenceSyncer
 from harness.syncers.reference.branching import checkpoints
-from harness.syncers.reference.decoding import Flow
+from harness.syncers.reference.decoding import Flow, Log
 from harness.syncers.reference.holdings import Holding, tracked_side, whole_units
 from harness.syncers.reference.kinds import Kind
 from harness.syncers.reference.reading import Reader
@@ -91,12 +90,20 @@ class LowerHeadAlwaysRefused(ReferenceSyncer):
         return None if cursor is not None and work.view.head < cursor else super().find_common_block(work)
 
 
-@broken("turn_under_way_unseen", cause="missed")
+class _AnyBranch(Reader):
+    def _is_of_this_branch(self, logs: list[Log]) -> bool:
+        return True
+
+    def _check_unmoved(self, block: int) -> None:
+        pass
+
+
+@broken("turn_under_way_unseen", cause=None)
 class TurnUnderWayUnseen(ReferenceSyncer):
     """What was read before and after the chain turned is put together."""
 
     def open_reader(self, view: ChainView) -> Reader:
-        return BelievingReader(view, self._pause)
+        return _AnyBranch(view, self._pause)
 
     def check_unmoved(self, work: Work) -> None:
         pass
