@@ -121,7 +121,11 @@ class View:
         timestamp = node.header_time(found)
         if timestamp is None:
             raise header_not_found()
-        return replace(as_header(found), timestamp=timestamp)
+        key = (found.hash, "header")
+        header: Header | None = self._memory.get(key)
+        if header is None:
+            header = self._memory[key] = as_header(found)
+        return header if header.timestamp == timestamp else replace(header, timestamp=timestamp)
 
     def code(self, address: str, block: int | None = None) -> bytes:
         """The code at an address at the end of a block (None: the end block).
