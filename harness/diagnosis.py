@@ -259,7 +259,10 @@ def _probed(prober: _Prober, block: int, guilty: Break) -> Probes:
         right_without_restarts=prober.without_restarts() if restarted else None,
         right_without_crashes=prober.without_crashes() if crashed else None,
         right_in_one_chunk=prober.right(_WHOLE, block) if chunked else None,
-        right_at_the_head=prober.right(_EARLY, block) if below else None,
+        # Below the cursor that it found, only a head further up tells of a reorganisation.
+        right_at_the_head=prober.right(_EARLY, block if act.rewinds is None else operation.end_block)
+        if below
+        else None,
     )
 
 
@@ -312,9 +315,14 @@ def _is_idle(act: SyncAct, reached: int | None) -> bool:
 
 
 def _first_reached(played: Played, act: SyncAct) -> int:
-    """The first block that an operation reads, and none before a trade that its books know of."""
+    """The first block that an operation reads, and none before a trade that its books know of.
+
+    Of one that goes back with its chain, the first block that is new to it.
+    """
     cursor = act.before.sync.treasury.last_block_scanned
     start = played.ledger.setting.deployment_block if cursor is None else cursor + 1
+    if act.rewinds is not None:
+        start = min(start, act.rewinds + 1)
     traded = [
         trade.block_number or 0
         for position in (
@@ -322,6 +330,7 @@ def _first_reached(played: Played, act: SyncAct) -> int:
             *act.before.portfolio.closed_positions.values(),
         )
         for trade in position.trades
+        if not trade.failed_at
     ]
     return max([start, *traded])
 

@@ -156,7 +156,9 @@ def test_an_orphaned_event_is_shown_where_it_stood_and_the_bad_block_where_it_wa
     result = reorganised()
     page, text = page_of(result)
     assert len(page.all("p", id=f"{SLUG}-event")) == len(page.all("li", id=f"{SLUG}-block")) == 1
-    assert "4 2024-01-01 00:00:48 replaced later first bad block bob deposits 20 USDC" in text
+    assert "4 2024-01-01 00:00:48 replaced later bob deposits 20 USDC" in text
+    assert "4 2024-01-01 00:00:48 first bad block carol deposits 5 USDC" in text
+    assert text.count("first bad block") == 2, "in the table of sides, and on the timeline"
     assert result.diagnosis is not None
     lacking = replace(result, diagnosis=replace(result.diagnosis, guilty=result.breaks[1]))
     page, text = page_of(lacking)
@@ -186,3 +188,14 @@ def test_statements_have_the_lines_that_make_them_add_up() -> None:
     wrong = replace(odd.sync_points[2].statements[0], closing=1)
     odd = replace(odd, sync_points=(replace(odd.sync_points[2], statements=(wrong,)),))
     assert "Booked by nothing" in page_of(odd)[1]
+
+
+def test_first_bad_block_lies_on_the_branch_that_was_read(run) -> None:  # type: ignore[no-untyped-def]
+    steps = "  - mine: 2\n  - sync:\n  - reorg: {depth: 4, drop: [5], move: {4: 6}}\n  - sync:\n"
+    result = run(steps, syncer="harness.syncers.broken:orphaned_flows_kept")
+    assert result.diagnosis is not None
+    assert (4, "orphaned block kept") == (result.diagnosis.block, result.diagnosis.cause), "not 7, where it was found"
+    page, _ = page_of(result)
+    bad = page.all("li", id="s-turning-yaml-block")
+    assert "replaced" not in bad[0]["class"].split()
+    assert len(page.all("p", id="s-turning-yaml-event")) == 1

@@ -406,9 +406,11 @@ def _beyond_the_end(case: Case) -> Finding | None:
     """Something of a block after the operation's last one."""
     if case.end_block >= case.head:
         return None
+    # What another operation booked, of a branch that lost, is no reading ahead of this one's.
+    known = set() if case.given is None else {entry.update.balance_update_id for entry in entries(case.given)}
     for entry in entries(case.actual):
         block = entry.update.block_number
-        if block is not None and block > case.end_block:
+        if block is not None and block > case.end_block and entry.update.balance_update_id not in known:
             return Finding(
                 cause=Cause.moving_head_read,
                 evidence=f"The operation ends at block {case.end_block}, and an update of block {block} is booked.",

@@ -404,7 +404,8 @@ def _timeline(
     first_bad = event_at = event = None
     if diagnosis is not None:
         guilty = guilty_of(result) or diagnosis.guilty
-        first_bad = block_meant(result, diagnosis.block, guilty)
+        # The branch that was read went wrong there; the event may stand on one that was left.
+        first_bad = block_meant(result, diagnosis.block, replace(guilty, transaction=None))
         event_at = block_meant(result, guilty.block, guilty)
         event = None if event_at is None else entry_meant(blocks[event_at], guilty)
         if event is None:
