@@ -126,7 +126,7 @@ def _changes_something(variation: Variation, played: Played) -> bool:
             if isinstance(act, SyncAct)
         )
     if variation.there_and_back:
-        return any(played.emptied(act) is not None for act in played.acts if isinstance(act, SyncAct))
+        return any(played.replaceable(act) for act in played.acts if isinstance(act, SyncAct))
     return True
 
 

@@ -157,9 +157,21 @@ class Played:
 
         None where there is nothing to replace, or the executor would have to hear of it too: trades among them.
         """
+        blocks = self.replaceable(act)
+        if not blocks:
+            return None
+        branch = self.branches[act.branch]
+        chain = branch.chain.clone()
+        chain.fork(blocks.start - 1)
+        for number in blocks:
+            chain.mine_empty(timestamp=branch.ledger.block(number).timestamp)
+        return chain
+
+    def replaceable(self, act: SyncAct) -> range:
+        """The blocks that :meth:`emptied` replaces; none where it gives no chain."""
         operation = act.operation
         if operation.kind != "sync" or act.hook is not None or act.node is not None or act.rewinds is not None:
-            return None
+            return range(0)
         cursor = act.before.sync.treasury.last_block_scanned
         trades = [
             other.trade.block_number
@@ -168,15 +180,7 @@ class Played:
         ]
         start = self.ledger.setting.deployment_block if cursor is None else cursor
         common = max([start, operation.end_block - _DEEPEST, *trades])
-        blocks = range(common + 1, operation.end_block + 1)
-        if not blocks:
-            return None
-        branch = self.branches[act.branch]
-        chain = branch.chain.clone()
-        chain.fork(common)
-        for number in blocks:
-            chain.mine_empty(timestamp=branch.ledger.block(number).timestamp)
-        return chain
+        return range(common + 1, operation.end_block + 1)
 
     def state(self, block: int) -> State:
         """The chain's state at the end of a block, to read by ABI."""
