@@ -89,7 +89,7 @@ class AccountCorrecting(Bookkeeping):
             return False
         few = exact(dust.absolute) * 10 ** self.decimals(difference.asset)
         is_little = abs(difference.held) <= few and abs(difference.booked) <= few
-        return is_little or abs(difference.raw) <= exact(dust.relative) * difference.booked
+        return is_little or abs(difference.raw) <= exact(dust.relative) * abs(difference.booked)
 
     def correct(self, work: Work, difference: Difference) -> None:
         """Book a difference to whatever holds the asset, or owes in it, or to a position opened for it."""
