@@ -62,7 +62,7 @@ def page(strength: Strength) -> str:
 def _page(strength: Strength) -> Iterator[str]:
     yield _OPENING
     right, first = strength.named_right
-    yield f"{strength.killed} of {strength.rated} are caught; {right} of {first} causes are named right "
+    yield f"{strength.killed} of {strength.rated} are caught; {right} of {first} causes are named right"
     yield f"({percent(right, first)}; *unknown* is right where no cause of the list is true)."
     yield ""
     head = "broken syncer|wrong in it|caught by|line|first bad block|what is found|cause"
