@@ -5,7 +5,11 @@ and comes through. The books must be those of a run that nobody stopped: every r
 every time. This is done twice. First each stop is the end of a process, and a fresh syncer is asked. Then the process
 lives through it, and the same syncer is asked again, with whatever it kept from the way that it did not finish.
 
-NUMBERS
+Nothing is left out, for it can be afforded. Over 305 scenarios (variants counted) the reference has 16,689 view calls
+in 1,695 operations, the longest of 136, and the second one 30,684, the longest of 285. Stopping at each takes 0.17
+and 0.53 million calls in each of the two ways, most of them answered from memory. All 333 of a later day took 316
+seconds of CPU on a machine that had six times as much to do as it has processors: 70 to play, 99 for the one and 148
+for the other. To stop more sparsely beyond the 64th call would save a tenth.
 """
 
 from __future__ import annotations
