@@ -18,6 +18,7 @@ import json
 import math
 import operator
 import os
+import pickle
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -332,7 +333,8 @@ class _Json(_Kind):
         return _copy_json(value, 0)
 
     def copy(self, value: Any) -> Any:
-        return _copy_json(value, 0) if isinstance(value, (dict, list)) else value
+        # What is copied was checked when it came in, so this needs no second look, and pickle copies at C's speed.
+        return pickle.loads(pickle.dumps(value, -1)) if isinstance(value, (dict, list)) else value  # noqa: S301
 
 
 class _JsonObject(_Json):

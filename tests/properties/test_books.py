@@ -192,6 +192,7 @@ class Drawn:
             executed_at="time?",
             executed_quantity="decimal?",
             executed_reserve="decimal?",
+            borrowed_quantity="decimal?",
             failed_at="time?",
             block_number="number?",
             tx_hash="text?",

@@ -11,7 +11,7 @@ import pytest
 
 from harness.books import Books, dump_books
 from harness.errors import CallReverted, NodeError, SyncRefused
-from harness.syncers.reference.reading import TRIES, is_too_much
+from harness.syncers.reference.reading import FIRST_PAUSE, TRIES, is_too_much
 
 USDC = 10**6
 
@@ -101,7 +101,7 @@ def test_failed_reads_are_tried_again(world, error, read):
     history(world)
     node = Node(world, **{read: failing(error, TRIES - 1)})
     assert told(world.synced(books)) == told(synced(world, books, node))
-    assert {0.001 * 2**step for step in range(TRIES - 1)} == set(node.pauses)
+    assert {FIRST_PAUSE * 2**step for step in range(TRIES - 1)} == set(node.pauses)
 
 
 @pytest.mark.parametrize("read", ["get_logs", "call", "header"])

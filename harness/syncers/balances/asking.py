@@ -13,7 +13,7 @@ Pause = Callable[[float], object]
 
 TRIES = 6
 """How often the same is asked before it counts as not answered."""
-FIRST_PAUSE = 0.001
+FIRST_PAUSE = 0.0001
 """Seconds before the second try; each further pause is twice as long."""
 
 

@@ -24,8 +24,8 @@ ROUND_ANSWER, ROUND_UPDATED_AT = 1, 3
 
 TRIES = 6
 """How often one thing is asked for before the node is given up."""
-FIRST_PAUSE = 0.001
-"""Seconds before the second try; each pause is twice the one before."""
+FIRST_PAUSE = 0.0001
+"""Seconds before the second try; each pause is twice the one before. A node in the same process needs no more."""
 NODE_FAULTS = (NodeError, OSError)
 """What a view raises when its node fails: what the node said, or a connection that broke or took too long."""
 
