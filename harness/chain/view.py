@@ -16,7 +16,7 @@ from web3.datastructures import AttributeDict
 from harness.chain.artifacts import parse_signature
 from harness.chain.backend import NOBODY, failure_reason, read
 from harness.chain.chain import Header, as_address, as_header
-from harness.chain.node import Front, LogAnswer, Node, header_not_found
+from harness.chain.node import Front, LogAnswer, Node, Switch, header_not_found
 from harness.errors import CallReverted
 
 Memory = dict[Any, Any]
@@ -140,9 +140,9 @@ class View:
 def in_front(view: object, front: Callable[[Node], Node]) -> View | None:
     """Make another view like one, on a node that stands in front of its own.
 
-    None if that is no plain view (one that fails, say), or its node misbehaves already.
+    None if that is no plain view (one that fails, say), or its node misbehaves already, or will be another's.
     """
-    if not isinstance(view, View) or isinstance(view._node, Front):
+    if not isinstance(view, View) or isinstance(view._node, Front | Switch):
         return None
     return View(front(view._node), end_block=view.end_block, now=view.now, chunk=view.chunk, memory=view._memory)
 

@@ -30,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS = ROOT / "scenarios"
 SMALL = "deposit_and_redemption_in_one_block_are_told_apart.yaml"
 
+pytestmark = pytest.mark.xdist_group("corpus")
+"""Most of these share one measurement of the corpus."""
+
 
 def _run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:

@@ -192,7 +192,8 @@ class Reader:
         """
 
         def ask() -> list[Log]:
-            logs = self._by_receipts(block)
+            # Twice in a row: behind one address may stand nodes that take turns, and one of them may be behind.
+            logs = self._by_receipts(block) or self._by_receipts(block)
             if logs is None:
                 self._check_unmoved(block)
                 raise _Absent(_WITHHELD.format(block=block))
