@@ -283,6 +283,7 @@ class Plan:
     timeout: float | None
     memory_mib: int | None
     every_block: bool
+    strict_nodes: bool
     today: date
 
 
@@ -349,6 +350,7 @@ def _run_one(file: Selected, plan: Plan) -> ScenarioResult:
             timeout=plan.timeout,
             memory_mib=plan.memory_mib,
             every_block=plan.every_block,
+            strict_nodes=plan.strict_nodes,
             today=plan.today,
         )
     except KeyboardInterrupt:  # nobody's at the keyboard: those are left to the parent
@@ -590,6 +592,11 @@ def cli() -> None:
 )
 @click.option("--every-block", is_flag=True, help="Judge the chain's own laws at every block, not at syncs alone.")
 @click.option(
+    "--strict-nodes",
+    is_flag=True,
+    help="Count books that come out silently wrong behind a misbehaving node as a break; else a table tells of them.",
+)
+@click.option(
     "--today",
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="DATE",
@@ -616,6 +623,7 @@ def run_command(
     timeout: float,
     memory: int,
     every_block: bool,
+    strict_nodes: bool,
     today: datetime | None,
     html: str,
     junit: str,
@@ -635,6 +643,7 @@ def run_command(
         timeout=timeout or None,
         memory_mib=memory or None,
         every_block=every_block,
+        strict_nodes=strict_nodes,
         today=(today or datetime.now(UTC)).date(),
     )
     started = time.perf_counter()

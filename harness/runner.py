@@ -53,6 +53,7 @@ def run_file(
     timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
     memory_mib: int | None = DEFAULT_MEMORY_MIB,
     every_block: bool = False,
+    strict_nodes: bool = False,
     today: date | None = None,
 ) -> ScenarioResult:
     """Run one scenario file.
@@ -68,6 +69,8 @@ def run_file(
         timeout: Seconds for each of the syncer's operations, or None.
         memory_mib: How much more memory each of them may take, or None.
         every_block: Whether to judge the chain's own laws at every block, not at sync points alone.
+        strict_nodes: Whether books that come out silently wrong behind a faulty node are a break; else the table of
+            outcomes tells of them.
         today: The day to hold ``known.until`` against; None: no day has passed.
 
     Returns:
@@ -90,6 +93,7 @@ def run_file(
         timeout=timeout,
         memory_mib=memory_mib,
         every_block=every_block,
+        strict_nodes=strict_nodes,
         today=today,
         command=f"harness run {shlex.quote(row_id(file, variant))} --syncer {shlex.quote(syncer)}",
     )
@@ -104,6 +108,7 @@ def run_scenario(
     timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
     memory_mib: int | None = DEFAULT_MEMORY_MIB,
     every_block: bool = False,
+    strict_nodes: bool = False,
     today: date | None = None,
     command: str = "",
 ) -> ScenarioResult:
@@ -134,6 +139,7 @@ def run_scenario(
             sweeps=sweeps,
             limits=limits,
             every_block=every_block,
+            strict_nodes=strict_nodes,
             command=command,
             began=began,
         )
@@ -177,6 +183,7 @@ def _run(
     sweeps: bool,
     limits: _Limits,
     every_block: bool,
+    strict_nodes: bool,
     command: str,
     began: float,
 ) -> ScenarioResult:
@@ -213,11 +220,13 @@ def _run(
     if sweeps and "schedules-agree" not in off and not failures:
         found = list(breaks.values())
         swept.extend(sweep(played, factory, plain, states, found, seed=id, memory=memory, **limits))
-        for one in swept:
-            for broken in one.breaks:
-                breaks.setdefault((one.name, *identity(broken)), broken)
+    # What comes of a faulty node is told in a table of its own; whoever wants it judged says so.
+    judged = [one for one in swept if one.outcome is None or strict_nodes]
+    for one in judged:
+        for broken in one.breaks:
+            breaks.setdefault((one.name, *identity(broken)), broken)
     run = Run(played=played, factory=factory, memory=memory, **limits)
-    diagnosis = first_failure(run, plain, diffs, swept)
+    diagnosis = first_failure(run, plain, diffs, judged)
     if diagnosis is not None:
         breaks.update(_explained(run, plain, diffs, breaks, diagnosis))
         breaks.update(_with_cause(breaks, diagnosis))
