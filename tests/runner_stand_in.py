@@ -33,6 +33,7 @@ def run_file(
     timeout: float | None = 60,
     memory_mib: int | None = None,
     every_block: bool = False,
+    strict_nodes: bool = False,
     today: date | None = None,
 ) -> ScenarioResult:
     if CALLS in os.environ:

@@ -65,12 +65,8 @@ def _played(scenario: str) -> Played:
     return play(without_expectations(load(file.path, name=file.path, root=file.root, variant=file.variant)))
 
 
-def _first_bad_block(played: Played, name: str, found: int | None) -> int:
-    """The first block up to which the operation that fails is wrong: each is tried, from the first one it reads.
-
-    Behind a node that misbehaves what is wrong depends on the end block as well: there the block before ``found`` must
-    be right, and that is all.
-    """
+def _bad_blocks(played: Played, name: str) -> dict[int, bool]:
+    """For each block that the operation that fails could have ended at, whether it is wrong then."""
     run = Run(played=played, factory=BROKEN[name].factory, memory={})
     for point in Session(played, run.factory, memory=run.memory).points():
         breaks = judge(played, point).breaks
@@ -80,27 +76,29 @@ def _first_bad_block(played: Played, name: str, found: int | None) -> int:
         if not isinstance(act, SyncAct):
             named = breaks[0].block
             assert named is not None
-            return named
+            return {named: True}
+        bad = {act.operation.end_block: True}
         if act.operation.kind == "sync" and isinstance(act.expected, Books):
             for block in _blocks_read(played, act):
-                if act.node is not None and found is not None and block < found - 1:
-                    continue
                 retold = run.retold(act, replace(act.operation, end_block=block), act.before)
-                if judge(played, run.session().ask_alone(retold, point.given)).breaks:
-                    return block
-        return act.operation.end_block
-    return played.ledger.head  # only elsewhere, where it is asked at the head
+                bad[block] = bool(judge(played, run.session().ask_alone(retold, point.given)).breaks)
+        return dict(sorted(bad.items()))
+    return {played.ledger.head: True}  # only elsewhere, where it is asked at the head
 
 
 def _blocks_read(played: Played, act: SyncAct) -> Iterator[int]:
+    """From the first block that is new to an operation, and none before a trade that its books know of."""
     cursor = act.before.sync.treasury.last_block_scanned
     portfolio = act.before.portfolio
     traded = [
         trade.block_number or 0
         for position in (*portfolio.open_positions.values(), *portfolio.closed_positions.values())
         for trade in position.trades
+        if not trade.failed_at
     ]
     first = played.ledger.setting.deployment_block if cursor is None else cursor + 1
+    if act.rewinds is not None:
+        first = min(first, act.rewinds + 1)
     yield from range(max([first, *traded]), act.operation.end_block + 1)
 
 
@@ -108,8 +106,16 @@ def _blocks_read(played: Played, act: SyncAct) -> Iterator[int]:
 def test_the_first_bad_block_is_exact(name: str) -> None:
     found = corpus().catches[name][0]
     assert Outcome.plain is found.outcome
+    assert found.block is not None
     with as_it_was(BROKEN[name].factory):
-        assert _first_bad_block(_played(found.scenario), name, found.block) == found.block
+        bad = _bad_blocks(_played(found.scenario), name)
+    first = min(block for block, wrong in bad.items() if wrong)
+    if all(wrong for block, wrong in bad.items() if block >= first):
+        assert first == found.block
+    else:
+        # What is wrong depends on where the operation ends as well: then right before, and wrong there.
+        assert bad[found.block]
+        assert not bad.get(found.block - 1, False)
 
 
 # -- the command line
