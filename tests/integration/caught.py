@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 import sys
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,6 +25,8 @@ from harness.strength import File, Plan, measure  # noqa: E402
 
 SCENARIOS = ROOT / "scenarios"
 PAGE = ROOT / "docs" / "caught.md"
+MOST_SECONDS = 900
+"""How long one worker waits for another's measurement."""
 
 
 def files(folder: Path = SCENARIOS) -> list[File]:
@@ -35,7 +40,30 @@ def files(folder: Path = SCENARIOS) -> list[File]:
 
 @functools.cache
 def corpus() -> Strength:
-    """Our own scenarios, measured once: each broken syncer until a scenario catches it."""
+    """Our own scenarios, measured once: each broken syncer until a scenario catches it.
+
+    Workers of one run of tests share it: the first to ask measures, the others wait for what it writes down.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return _measured()
+    folder = Path(tempfile.gettempdir()) / f"caught-{run}"
+    written = folder / "strength"
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        give_up = time.monotonic() + MOST_SECONDS
+        while not written.exists() and time.monotonic() < give_up:
+            time.sleep(0.5)
+        return pickle.loads(written.read_bytes()) if written.exists() else _measured()
+    strength = _measured()
+    draft = folder / "draft"
+    draft.write_bytes(pickle.dumps(strength))
+    draft.replace(written)
+    return strength
+
+
+def _measured() -> Strength:
     return measure(files(), Plan(), jobs=len(os.sched_getaffinity(0)))
 
 

@@ -17,8 +17,6 @@ from harness.syncers.broken import BROKEN
 from harness.syncers.reference import ReferenceSyncer
 from tests.integration.caught import PAGE, SCENARIOS, corpus, files, page
 
-pytestmark = pytest.mark.xdist_group("corpus")
-"""All of these share one measurement of the corpus."""
 ANY = next(iter(BROKEN.values()))
 
 
