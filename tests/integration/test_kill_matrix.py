@@ -1,4 +1,6 @@
-"""Both references, stopped at every view call of every operation of every scenario: nothing is lost, nothing doubled.
+"""The reference, stopped at every view call of every operation of every scenario: nothing is lost, nothing doubled.
+
+The second reference, which reads more often, is stopped so in every fifth file.
 
 Each operation is asked for once for each of its view calls, and stopped at that call; then it is asked for once more
 and comes through. The books must be those of a run that nobody stopped: every record and id, every remembered hash,
@@ -99,7 +101,7 @@ def test_stopped_anywhere_books_are_those_of_a_run_that_was_not(file: str) -> No
         assert scenario is not None
         played = play(scenario)
         memory: dict[object, object] = {}
-        for name in SYNCERS:
+        for name in SYNCERS if FILES.index(file) % 5 == 0 else SYNCERS[:1]:
             assert [] == list(differences(played, find_syncer(name), memory)), (variant, name)
 
 
