@@ -284,3 +284,30 @@ def test_equal_scenarios_have_equal_chains() -> None:
 def test_share_price_is_gross_assets_per_share() -> None:
     result = played(OPENING + "  - donate: {caller: bob, assets: 500 USDC}\n  - sync:\n")
     assert [None, 1, 1.5] == [result.share_price(block) for block in (2, 3, 4)]
+
+
+DEPLOYED = """\
+title: What the deploy block sets going
+tokens:
+  USDC: {decimals: 6}
+  aUSDC: {kind: index_rebase, underlying: USDC}
+vault: {kind: enzyme, reserve: USDC}
+deploy_block:
+  - accrue: {token: aUSDC, rate: 10%}
+  - deposit: {caller: alice, assets: 1000}
+steps:
+  - sync:
+  - supply: {assets: 600 USDC, into: aUSDC}
+  - wait: 10 days
+  - mine: 1
+  - sync:
+  - sync_interest:
+"""
+
+
+def test_a_world_taken_from_one_that_stands_goes_on_as_the_first_one_did() -> None:
+    first, second = (play(loads(DEPLOYED, "deployed.yaml")) for _ in range(2))
+    assert first.ledger.moves == second.ledger.moves != ()
+    for played in (first, second):
+        held = played.state(4).balance(played.world.around.tokens["aUSDC"], played.world.deployed.holder)
+        assert held == played.ledger.balance("aUSDC", 4)

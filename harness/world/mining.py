@@ -61,6 +61,10 @@ class _Template:
     world: World
     ledger: Ledger
     turn: int
+    accruals: tuple[tuple[int, Accrue], ...]
+    """What ``deploy_block`` leaves behind besides, as a `Miner` keeps it."""
+    pauses: tuple[int, ...]
+    told: tuple[int, ...]
 
 
 _templates: OrderedDict[object, _Template] = OrderedDict()
@@ -133,6 +137,9 @@ class Miner:
                 world=self.world,
                 ledger=self.ledger.copy(self.ledger.setting),
                 turn=self._turns[2],
+                accruals=tuple(self._accruals),
+                pauses=tuple(self._pauses),
+                told=tuple(self._told),
             )
             if len(_templates) > _TEMPLATES_KEPT:
                 _templates.popitem(last=False)
@@ -141,6 +148,7 @@ class Miner:
         self.world = found.world
         self.ledger = found.ledger.copy(self.world.setting(self._scenario))
         self._turns[2] = found.turn
+        self._accruals, self._pauses, self._told = list(found.accruals), list(found.pauses), list(found.told)
 
     def _deploy(self, blocks: list[PlannedBlock]) -> None:
         genesis, tokens, vault = blocks
