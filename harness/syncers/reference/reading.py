@@ -193,7 +193,9 @@ class Reader:
 
         def ask() -> list[Log]:
             # Twice in a row: behind one address may stand nodes that take turns, and one of them may be behind.
-            logs = self._by_receipts(block) or self._by_receipts(block)
+            logs = self._by_receipts(block)
+            if logs is None:
+                logs = self._by_receipts(block)
             if logs is None:
                 self._check_unmoved(block)
                 raise _Absent(_WITHHELD.format(block=block))
