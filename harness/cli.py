@@ -6,7 +6,6 @@ Nothing heavy is imported here: `check` and `schema` run without web3, py-evm an
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import io
 import json
@@ -334,9 +333,6 @@ def _run_in_pool(files: Sequence[Selected], plan: Plan, width: int) -> Generator
 
 def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Blocks and books are many small objects that live on: looking through them for cycles at every turn is a tenth
-    # of the time of a run.
-    gc.set_threshold(100_000, 50, 100)
 
 
 def _run_one(file: Selected, plan: Plan) -> ScenarioResult:
